@@ -1,0 +1,1 @@
+"""Names and layouts of the architecture: tables and hardware words. Imports nothing of ours."""

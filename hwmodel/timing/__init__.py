@@ -1,0 +1,1 @@
+"""The one virtual clock, the cost model, and the ledger."""
