@@ -1,0 +1,293 @@
+"""Every choice of one run, checked: the options of ``ring1 run`` as one frozen record.
+
+``Config(...)`` takes typed values; ``Config.of(...)`` takes what people write ("64M", "vtx") and is
+the way in for the command line and for ``VM(...)``. Both refuse a bad value with a ``UsageError``
+of one line, and what is not built yet with a ``NotBuiltError``. Whether files exist and can be
+written is found out by whoever opens them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vmm.errors import NotBuiltError, UsageError
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+MEMORY_MIN, MEMORY_MAX = MIB, 512 * GIB
+CPUS_MAX = 255  # xAPIC identifiers are one byte, and 0xff means everyone
+DEFAULT_CPU_MODEL = "cascade-lake"
+
+
+class Technique(StrEnum):
+    """How the guest is held."""
+
+    VTX = "vtx"
+    TRAP = "trap"
+    PV = "pv"
+    SVM = "svm"
+
+
+class Mmu(StrEnum):
+    """How guest-physical memory is mapped."""
+
+    EPT = "ept"
+    SHADOW = "shadow"
+
+
+class Timing(StrEnum):
+    """What a cycle is. The default becomes CYCLE when the cycle model is built."""
+
+    FAST = "fast"
+    CYCLE = "cycle"
+    DETAILED = "detailed"
+
+
+class Stats(Enum):
+    """The form of the statistics at the end; FILE is JSON in ``Config.stats_file``."""
+
+    TABLE = "table"
+    JSON = "json"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A file handed to the guest by its boot protocol, with the module's own command line."""
+
+    path: Path
+    cmdline: str = ""
+
+    @classmethod
+    def of(cls, text: "str | Path | Module") -> "Module":
+        """Read "FILE" or "FILE words for the guest": a name that exists may contain spaces."""
+        if isinstance(text, Module):
+            return text
+        if isinstance(text, Path) or " " not in text or Path(text).exists():
+            return cls(Path(text))
+        path, _, cmdline = text.partition(" ")
+        return cls(Path(path), cmdline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One run. ``image`` is a file, the bytes of one, or None for the built-in demo.
+
+    Memory is in bytes; limits are per run, None for none; ``timeout`` is host seconds.
+    """
+
+    image: Path | bytes | None = None
+    technique: Technique = Technique.VTX
+    mmu: Mmu = Mmu.EPT
+    dialects: tuple[str, ...] = ()
+    cpus: int = 1
+    memory: int = 256 * MIB
+    cmdline: str = ""
+    initrds: tuple[Module, ...] = ()
+    disks: tuple[Path, ...] = ()
+    net: str | None = None
+    timing: Timing = Timing.FAST
+    cpu_model: str = DEFAULT_CPU_MODEL
+    trace: Path | None = None
+    stats: Stats = Stats.TABLE
+    stats_file: Path | None = None
+    max_cycles: int | None = None
+    max_instructions: int | None = None
+    timeout: float | None = None
+    serial_file: Path | None = None
+    gdb: tuple[str, int] | None = None
+    wait: bool = False
+    reboot: bool = True
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, then what is not built yet."""
+        _check_values(self)
+        _check_built(self)
+
+    @classmethod
+    def of(cls, **options: Any) -> "Config":
+        """Build from written values: strings are parsed, typed values pass, None is the default."""
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(options.keys() - known):
+            raise UsageError(f"{unknown[0]!r} is not an option; the options are {_list(known)}")
+        parsed: dict[str, Any] = {}
+        for name, value in options.items():
+            if value is not None:
+                parsed.update(_PARSERS.get(name, _keep)(name, value))
+        return cls(**parsed)
+
+
+def parse_size(text: str | int) -> int:
+    """Return bytes from "64M", "1G", "1.5G", "65536K" or a number of bytes."""
+    if isinstance(text, int):
+        return text
+    number, unit = text.strip().upper().removesuffix("IB").removesuffix("B"), 1
+    if number and number[-1] in "KMGT":
+        unit = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}[number[-1]]
+        number = number[:-1]
+    try:
+        whole = float(number) * unit if "." in number else int(number, 10) * unit
+        return int(whole)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--memory {text!r} is not a size; write 64M or 1G") from None
+
+
+def _check_values(config: Config) -> None:
+    """Refuse values out of range, naming the option as the command line spells it."""
+    _in_range("--cpus", config.cpus, 1, CPUS_MAX)
+    if not MEMORY_MIN <= config.memory <= MEMORY_MAX:
+        raise UsageError(
+            f"--memory {size_text(config.memory)} is out of range; give from 1M to 512G"
+        )
+    if config.memory % 4096:
+        raise UsageError(f"--memory {config.memory} is not a multiple of 4K; write 64M or 1G")
+    for name in ("max_cycles", "max_instructions"):
+        if (limit := getattr(config, name)) is not None:
+            _in_range("--" + name.replace("_", "-"), limit, 1, (1 << 63) - 1)
+    if config.timeout is not None and not (0 < config.timeout < math.inf):
+        raise UsageError(f"--timeout {config.timeout} is not a time; give seconds above 0")
+    if "\0" in config.cmdline or any("\0" in module.cmdline for module in config.initrds):
+        raise UsageError("a command line cannot contain a zero byte; leave it out")
+
+
+def _check_built(config: Config) -> None:
+    """Refuse, in one sentence, what a later version does."""
+    if config.technique is not Technique.VTX:
+        raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx")
+    if config.mmu is not Mmu.EPT:
+        raise NotBuiltError(f"--mmu {config.mmu} is not built yet; use ept")
+    if config.timing is not Timing.FAST:
+        raise NotBuiltError(f"--timing {config.timing} is not built yet; use fast")
+    if config.cpu_model != DEFAULT_CPU_MODEL:
+        raise NotBuiltError(
+            f"--cpu-model {config.cpu_model!r} is not built yet; use {DEFAULT_CPU_MODEL}"
+        )
+    for name, option in _UNBUILT.items():
+        if getattr(config, name):
+            raise NotBuiltError(f"{option} is not built yet; leave it out")
+
+
+_UNBUILT = {
+    "dialects": "--dialect",
+    "disks": "--disk",
+    "net": "--net",
+    "trace": "--trace",
+    "gdb": "--gdb",
+    "wait": "--wait",
+}
+
+
+def size_text(size: int) -> str:
+    """Return a size as it is written: 256M, 1G, 640K, 4095 bytes."""
+    for unit, letter in ((GIB, "G"), (MIB, "M"), (KIB, "K")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit}{letter}"
+    return f"{size} bytes"
+
+
+def _in_range(option: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise UsageError(f"{option} {value} is out of range; give a number from {low} to {high}")
+
+
+def _list(names: "set[str] | list[str]") -> str:
+    return ", ".join(sorted(names))
+
+
+Parsed = Mapping[str, Any]
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _keep(name: str, value: Any) -> Parsed:
+    return {name: value}
+
+
+def _choice(kind: type[Choice]) -> Callable[[str, Any], Parsed]:
+    def parse(name: str, value: Any) -> Parsed:
+        try:
+            return {name: kind(value)}
+        except ValueError:
+            choices = ", ".join(kind)
+            raise UsageError(f"--{name} {value!r} is not one of {choices}; choose one") from None
+
+    return parse
+
+
+def _number(name: str, value: Any) -> Parsed:
+    try:
+        return {name: int(value, 0) if isinstance(value, str) else value}
+    except ValueError:
+        option = name.replace("_", "-")
+        raise UsageError(f"--{option} {value!r} is not a number; write 1000 or 0x3e8") from None
+
+
+def _seconds(name: str, value: Any) -> Parsed:
+    try:
+        return {name: float(value)}
+    except ValueError:
+        raise UsageError(f"--timeout {value!r} is not a time; give seconds, as in 2.5") from None
+
+
+def _image(name: str, value: Any) -> Parsed:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {name: bytes(value)}
+    return {name: Path(value)}
+
+
+def _path(name: str, value: Any) -> Parsed:
+    return {name: Path(value)}
+
+
+def _paths(name: str, value: Any) -> Parsed:
+    items = [value] if isinstance(value, str | Path) else value
+    return {name: tuple(Path(item) for item in items)}
+
+
+def _modules(name: str, value: Any) -> Parsed:
+    items = [value] if isinstance(value, str | Path | Module) else value
+    return {name: tuple(Module.of(item) for item in items)}
+
+
+def _words(name: str, value: Any) -> Parsed:
+    items = value.split(",") if isinstance(value, str) else value
+    return {name: tuple(word for item in items for word in item.split(",") if word)}
+
+
+def _stats(_name: str, value: Any) -> Parsed:
+    if isinstance(value, Stats):
+        return {"stats": value}
+    if value in (Stats.TABLE.value, Stats.JSON.value):
+        return {"stats": Stats(value)}
+    return {"stats": Stats.FILE, "stats_file": Path(value)}
+
+
+def _endpoint(name: str, value: Any) -> Parsed:
+    if isinstance(value, tuple):
+        return {name: value}
+    host, _, port = str(value).rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--gdb {value!r} is not [HOST:]PORT; write 1234 or 127.0.0.1:1234")
+    return {name: (host or "127.0.0.1", int(port))}
+
+
+_PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
+    "image": _image,
+    "technique": _choice(Technique),
+    "mmu": _choice(Mmu),
+    "timing": _choice(Timing),
+    "dialects": _words,
+    "cpus": _number,
+    "memory": lambda name, value: {name: parse_size(value)},
+    "initrds": _modules,
+    "disks": _paths,
+    "trace": _path,
+    "stats": _stats,
+    "max_cycles": _number,
+    "max_instructions": _number,
+    "timeout": _seconds,
+    "serial_file": _path,
+    "gdb": _endpoint,
+}
