@@ -1,0 +1,16 @@
+/* What a test provides: a title and test_main().  kernel_main() sets the machine up, calls it, and
+ * reports; a demo that wants its own ending simply does not return. */
+#ifndef LIB_TEST_H
+#define LIB_TEST_H
+#include "boot_info.h"
+#include "console.h"
+#include "cpu.h"
+#include "desc.h"
+#include "io.h"
+#include "report.h"
+#include "string.h"
+#include "trap.h"
+
+extern const char test_title[];
+void test_main(void);
+#endif
