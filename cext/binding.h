@@ -1,0 +1,57 @@
+/* The C libraries that the Python packages carry, opened by path at run time.
+ *
+ * Nothing is linked against them: capstone's SONAME differs from its file's name, and the file that
+ * Python's own bindings loaded must be the one that is used here.
+ */
+#ifndef RING1_BINDING_H
+#define RING1_BINDING_H
+
+#include <capstone/capstone.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unicorn/unicorn.h>
+
+#define BOUND_UNICORN(F)                                                                          \
+    F(uc_version) F(uc_open) F(uc_close) F(uc_ctl) F(uc_mem_map_ptr) F(uc_hook_add)               \
+    F(uc_emu_start) F(uc_emu_stop) F(uc_reg_read) F(uc_reg_write) F(uc_strerror)                  \
+    F(uc_context_alloc) F(uc_context_save) F(uc_context_size) F(uc_context_free)
+
+#define BOUND_CAPSTONE(F) F(cs_version) F(cs_open) F(cs_close) F(cs_option) F(cs_malloc) F(cs_free) F(cs_disasm_iter)
+
+/* Unicorn's internals (QEMU's names); exported by the library, absent from its headers. */
+struct bound_internals {
+    void (*tlb_flush)(void *cpu);
+    void (*tlb_flush_page)(void *cpu, uint64_t linear);
+    void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
+    void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
+    uint32_t (*flags_compute_all)(uint64_t dst, uint64_t src1, uint64_t src2, int op);
+};
+
+struct bound {
+#define MEMBER(name) __typeof__(name) *name;
+    BOUND_UNICORN(MEMBER)
+    BOUND_CAPSTONE(MEMBER)
+#undef MEMBER
+    struct bound_internals internal;
+};
+
+/* The one table of function pointers; filled by bind_libraries(), constant afterwards. */
+extern struct bound lib;
+
+/* Where Unicorn keeps what no interface reaches: byte offsets, found and proved by probe.c. */
+struct layout {
+    ptrdiff_t fpu, fpu_end;        /* in the CPU state: x87, MMX, SSE registers and their status */
+    ptrdiff_t efer;
+    ptrdiff_t error_code, is_software, old_exception;
+    ptrdiff_t invalid_address;     /* in uc_struct: what a refused TLB fill was for */
+    ptrdiff_t env_in_cpu;          /* from the CPU object to its state */
+};
+extern struct layout layout;
+bool probe_core_layout(void);
+/* The CPU state behind an engine, and the CPU object that holds it; false: not found. */
+bool find_cpu_state(uc_engine *uc, void **cpu, void **env);
+
+bool binding_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,289 @@
+/* Tour 2.2: translated blocks: exact instruction counts and sensitive instructions, for a few nanoseconds a block.
+ *
+ * Unicorn calls a block hook at the head of every translated block and bakes the hook's user data into the
+ * translation as a constant. So the user data is changed after each translation: every block carries the address of
+ * its own record, and its hook adds one number and compares two. Whatever is out of the ordinary (an unseen block, a
+ * REP, a deadline inside the block) makes the record or the limit disagree and takes the slow way.
+ *
+ * An instruction that must trap but does not (POPF, CPUID, IRET, ...) is found when its block first runs: the one
+ * code hook's range is put on it and the block is translated again; from then on it raises TRAP_SENSITIVE.
+ */
+#include "state.h"
+
+#include <stdlib.h>
+
+enum { HOOK_BEGIN = 24, HOOK_END = 32, HOOK_CALLBACK = 40, HOOK_DATA = 48 };   /* struct hook, proved below */
+#define NO_CODE_HOOK 0xfffffffffffffff0ull
+
+/* The only unbounded thing here is the number of blocks; records are recycled when all translations are dropped. */
+bool blocks_create(struct engine *e)
+{
+    e->blocks = malloc(BLOCK_RECORDS * sizeof *e->blocks);
+    e->lengths = malloc(LENGTH_BYTES);
+    e->scratch = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
+    if (!e->blocks || !e->lengths)
+        return false;
+    e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
+    return true;
+}
+
+void blocks_destroy(struct engine *e)
+{
+    free(e->blocks);
+    free(e->lengths);
+}
+
+static void next_record(struct engine *e)
+{
+    if (e->block_count < BLOCK_RECORDS - 1)
+        e->block_count++;
+    struct block *b = &e->blocks[e->block_count];
+    *b = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
+    *e->block_data = b;
+}
+
+void blocks_forget(struct engine *e)
+{
+    e->block_count = 0;
+    e->length_count = 0;
+    e->block = NULL;
+    e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
+    *e->block_data = &e->blocks[0];
+}
+
+bool blocks_nearly_full(const struct engine *e)
+{
+    return e->block_count > BLOCK_RECORDS - 1024 || e->length_count > LENGTH_BYTES - (1 << 16);
+}
+
+/* Unicorn hands out the address of its struct hook as the handle; prove where begin, end and user data stand. */
+bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code)
+{
+    char *b = (char *)block, *c = (char *)code;
+    void *data = *(void **)(void *)(b + HOOK_DATA), *callback = *(void **)(void *)(b + HOOK_CALLBACK);
+    uint64_t begin = *(uint64_t *)(void *)(c + HOOK_BEGIN), end = *(uint64_t *)(void *)(c + HOOK_END);
+    if (data != &e->blocks[0] || callback != (void *)on_block || begin != NO_CODE_HOOK || end != NO_CODE_HOOK)
+        return false;
+    e->block_data = (void **)(void *)(b + HOOK_DATA);
+    e->code_begin = (uint64_t *)(void *)(c + HOOK_BEGIN);
+    e->code_end = (uint64_t *)(void *)(c + HOOK_END);
+    return true;
+}
+
+static int capstone_index(int bits) { return bits == 64 ? 2 : bits == 32 ? 1 : 0; }
+
+static void add_instruction(struct engine *e, struct block *b, unsigned length)
+{
+    if (e->length_count < LENGTH_BYTES)
+        e->lengths[e->length_count++] = (uint8_t)length;
+    b->total++;
+}
+
+/* Count the block's instructions and find the first one that must trap; what follows it never runs from here. */
+static void scan(struct engine *e, struct block *b)
+{
+    uint8_t code[4096 + 32];
+    size_t left = peek_code(e, b->real_pc, code, b->size);
+    const uint8_t *at = code;
+    uint64_t address = b->real_pc;
+    csh handle = e->capstone[capstone_index(code_bits(e))];
+    b->lengths = e->length_count;
+    while (left && lib.cs_disasm_iter(handle, &at, &left, &address, e->scan)) {
+        if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
+            b->flags |= BLOCK_SENSITIVE;
+            b->sensitive = (uint16_t)(e->scan->address - b->real_pc);
+        }
+        add_instruction(e, b, e->scan->size);
+    }
+    while (left) {                 /* what capstone does not know: bytes that fault when they run */
+        add_instruction(e, b, left > 15 ? 15 : (unsigned)left);
+        left -= left > 15 ? 15 : left;
+    }
+    b->counted = b->total;
+    if (b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
+        b->flags |= BLOCK_REP;
+        b->counted--;
+    }
+}
+
+static void fill_record(struct engine *e, struct block *b, uint64_t pc, uint32_t size)
+{
+    *b = (struct block){.engine = e, .real_pc = pc, .pc = pc, .size = (uint16_t)size};
+    scan(e, b);
+    b->flags |= BLOCK_SCANNED;
+    if (b->flags & BLOCK_REP)
+        b->pc = BLOCK_SLOW;
+    e->counters.blocks_seen++;
+}
+
+/* The translation of the newest block is over: give the next one another record. */
+void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data)
+{
+    (void)uc, (void)block, (void)previous;
+    struct engine *e = data;
+    e->code_at_translation = *e->code_begin;
+    struct block *b = *e->block_data;
+    b->sensitive = 0xffff;         /* translated, not yet run */
+    b->real_pc = *e->code_begin;   /* until then: which address had the code hook */
+    next_record(e);
+}
+
+void leave_block(struct engine *e, int trap) { lib.internal.raise(e->env, trap, 0, 0); }
+
+/* The block holds an instruction that would not trap: translate it again with the hook on that one. */
+static void __attribute__((noreturn)) retranslate(struct engine *e, struct block *b)
+{
+    uint64_t hpa;
+    *e->code_begin = *e->code_end = b->real_pc + b->sensitive;
+    e->counters.hooked++;
+    if (code_page(e, b->real_pc, &hpa))
+        lib.internal.tb_invalidate(e->uc, hpa, hpa + 1);
+    b->pc = BLOCK_UNSEEN;
+    b->flags = 0;
+    leave_block(e, TRAP_AGAIN);
+}
+
+static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size)
+{
+    if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size)
+        return b;
+    bool fresh = b->pc == BLOCK_UNSEEN && !(b->flags & BLOCK_SCANNED);
+    uint64_t hooked_at = fresh && b->sensitive == 0xffff ? b->real_pc : *e->code_begin;
+    if (fresh && b == *e->block_data)      /* no report of its translation came (the first block of a run) */
+        next_record(e);
+    if (!fresh)
+        b = &e->scratch;           /* two blocks got one record: possible only if one never ran; count it by hand */
+    fill_record(e, b, pc, size);
+    if (b->flags & BLOCK_SENSITIVE && hooked_at != pc + b->sensitive)
+        retranslate(e, b);
+    return b;
+}
+
+static void stop_at(struct engine *e, uint32_t reason)
+{
+    fill_exit(e, reason, 0, 0);
+    leave_block(e, TRAP_STOP);
+}
+
+/* A pending window opens exactly when the guest becomes able to take the event. */
+static void check_windows(struct engine *e)
+{
+    uint64_t controls = *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL);
+    if (e->interrupted)
+        stop_at(e, STOP_INTERRUPTED);
+    if (events_blocked(e))
+        return;
+    if (controls & PRIMARY_NMI_WINDOW_EXITING && !e->nmi_blocked)
+        stop_at(e, EXIT_NMI_WINDOW);
+    if (controls & PRIMARY_INTERRUPT_WINDOW_EXITING && e->core->eflags & 0x200)
+        stop_at(e, EXIT_INTERRUPT_WINDOW);
+}
+
+static void start_stepping(struct engine *e)
+{
+    e->stepping = true;
+    e->core->eflags |= 0x100;
+    leave_block(e, TRAP_AGAIN);
+}
+
+static void stop_stepping(struct engine *e)
+{
+    e->stepping = e->step_fetch = false;
+    if (e->guest_tf)
+        return;
+    e->core->eflags &= ~0x100ull;
+    leave_block(e, TRAP_AGAIN);    /* this block was translated for single steps */
+}
+
+/* Land on `until` exactly: run whole blocks while they fit, then single steps. */
+static void keep_deadline(struct engine *e, const struct block *b)
+{
+    if (e->retired >= e->until)
+        stop_at(e, STOP_DEADLINE);
+    bool crosses = e->retired + b->total > e->until;
+    if (crosses && !(e->core->eflags & 0x100))
+        start_stepping(e);
+    if (e->stepping && !crosses && !e->step_fetch)
+        stop_stepping(e);
+    e->counters.steps += e->stepping;
+}
+
+static void settle_rep(struct engine *e, uint64_t pc)
+{
+    if (e->rep_pc && e->rep_pc != pc)
+        e->retired++;
+    e->rep_pc = 0;
+}
+
+static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size)
+{
+    uint64_t rep = e->rep_pc;
+    if (rep == pc && b->real_pc == pc && b->pc == BLOCK_SLOW && !e->interrupted && !e->stepping) {
+        e->block = b;              /* one more iteration */
+        return;
+    }
+    e->block = NULL;
+    settle_rep(e, pc);
+    if (!(e->core->hflags & HF_CPL)) {     /* a slip of privilege: never run guest code at CPL 0 */
+        e->counters.privilege_slips++;
+        set_guest_cpl(e, e->cpl);
+        leave_block(e, TRAP_AGAIN);
+    }
+    b = identify(e, b, pc, size);
+    if (pc >> 12 != e->fetch_page - 1)
+        e->step_fetch = false;
+    check_windows(e);
+    keep_deadline(e, b);
+    e->block = b;
+    e->retired += b->counted;
+    if (b->flags & BLOCK_REP)
+        e->rep_pc = rep == pc ? pc : pc + b->size - e->lengths[b->lengths + b->total - 1];
+    update_limit(e);
+}
+
+void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
+{
+    (void)uc;
+    struct block *b = data;
+    struct engine *e = b->engine;
+    uint64_t retired = e->retired + b->counted;
+    if (likely(b->pc == pc) && likely(retired <= e->limit)) {
+        e->retired = retired;
+        e->block = b;
+        return;
+    }
+    block_slow(e, b, pc, size);
+}
+
+void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
+{
+    (void)uc, (void)size, (void)pc;
+    struct engine *e = data;
+    const struct insn *i = decode_at_rip(e);
+    if (i && i->sensitive)         /* else: the same address in another address space */
+        leave_block(e, TRAP_SENSITIVE);
+}
+
+/* Traps come in the middle of a block that was booked in full: take back what has not retired. RIP is exact. */
+void settle_block(struct engine *e)
+{
+    uint64_t pc;
+    linear_rip(e, &pc);
+    settle_rep(e, pc);
+    struct block *b = e->block;
+    e->block = NULL;
+    if (!b || pc - b->real_pc >= b->size)
+        return;
+    uint32_t done = 0;
+    for (uint64_t at = b->real_pc; done < b->counted && at < pc; done++)
+        at += e->lengths[b->lengths + done];
+    e->retired -= b->counted - done;
+}
+
+/* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
+void update_limit(struct engine *e)
+{
+    uint64_t windows = PRIMARY_NMI_WINDOW_EXITING | PRIMARY_INTERRUPT_WINDOW_EXITING;
+    bool look = e->interrupted || e->rep_pc || e->stepping || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
+    e->limit = look ? 0 : e->until;
+}

@@ -1,0 +1,117 @@
+/* The whole interface of hwmodel._native: read by cffi and included by the C files.
+ *
+ * A `struct engine` is one physical CPU: a Unicorn engine, a modelled TLB and a cycle count.
+ * A `struct vcpu` is what one virtual CPU is while it does not run: its VMCS and the registers that
+ * software switches. engine_enter() loads a vcpu, runs it until something must be handled by
+ * software, saves it, and says why it stopped: the shape of KVM_RUN.
+ */
+
+/* Why engine_enter() came back, beyond the architecture's exit reasons (which are < 0x100). */
+enum {
+    STOP_DEADLINE = 0x100,     /* `until` instructions have retired on this engine */
+    STOP_INTERRUPTED = 0x101,  /* engine_interrupt() was called */
+    STOP_INTERNAL = 0x102,     /* the engine cannot go on; engine_message() says why */
+};
+
+/* One exit, as the VMCS exit-information fields would show it. 64-bit words in this order. */
+struct exit_record {
+    uint64_t reason;               /* basic exit reason, or STOP_* */
+    uint64_t qualification;
+    uint64_t instruction_length;   /* bytes */
+    uint64_t guest_linear;
+    uint64_t guest_physical;
+    uint64_t interruption_info;
+    uint64_t interruption_error;
+    uint64_t idt_vectoring_info;
+    uint64_t idt_vectoring_error;
+    uint64_t instruction_info;
+    uint64_t rip;
+    uint64_t instructions;         /* retired on this engine since it was made */
+    uint64_t cycles;               /* the engine's clock */
+    uint64_t sequence;             /* number of this exit on this engine, from 1 */
+};
+
+/* The part of a virtual CPU that the VMCS does not hold. */
+struct vcpu {
+    uint64_t gpr[16];              /* hardware order; [4] mirrors GUEST_RSP on exit and is ignored on entry */
+    uint64_t field[256];           /* the VMCS, by the dense indexes of vmcs_fields.h */
+    uint64_t dr[4];
+    uint64_t dr6;
+    uint64_t cr2;
+    uint64_t cr8;                  /* task priority as MOV CR8 sees it, when no TPR shadow is used */
+    uint64_t star, lstar, cstar, fmask, kernel_gs_base;
+    uint64_t tsc_aux;
+    uint64_t pkru;
+    uint64_t retire;               /* instructions that software completed for the guest: booked at the next entry */
+    uint8_t fpu[5120];             /* x87, MMX and SSE state, the engine's layout */
+    uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
+};
+
+/* A range of guest-physical memory: the flat EPT of this machine. All in bytes, 4 KiB aligned. */
+struct memory_slot { uint64_t gpa, size, hpa; uint64_t writable; };
+
+struct engine_counters {
+    uint64_t exits, entries;
+    uint64_t resolved;             /* traps that the processor model resolved without an exit */
+    uint64_t delivered;            /* events delivered through the guest's IDT */
+    uint64_t tlb_fills, tlb_walks, tlb_flushes, tlb_page_flushes;
+    uint64_t blocks_seen;          /* translated blocks */
+    uint64_t hooked;               /* blocks translated again because of a sensitive instruction */
+    uint64_t steps;                /* single steps taken to land an event exactly */
+    uint64_t privilege_slips;      /* blocks that were caught before they ran at CPL 0 */
+    uint64_t code_pages, demotions;
+};
+
+/* Binding and probes. All return 0 on success, else -1 with binding_error(). */
+int bind_libraries(const char *unicorn_path, const char *capstone_path);
+const char *binding_error(void);
+unsigned unicorn_version(void);
+unsigned capstone_version(void);
+int probe_count(void);
+const char *probe_name(int index);
+int64_t probe_value(int index);
+
+/* Engines. `ram` is machine memory (host-physical 0..size), owned by the caller. */
+struct engine *engine_create(uint8_t *ram, uint64_t size);
+void engine_destroy(struct engine *engine);
+const char *engine_message(const struct engine *engine);
+
+void engine_set_slots(struct engine *engine, const struct memory_slot *slots, unsigned count);
+/* Dirty log: one bit a machine page, set when the guest may have written to it. */
+void engine_set_dirty_log(struct engine *engine, uint64_t *bitmap);
+/* Call before reading the log or taking RAM away: later writes are logged afresh. */
+void engine_harvest_dirty(struct engine *engine);
+/* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
+void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
+void engine_flush_tlb(struct engine *engine);
+void engine_invalidate_page(struct engine *engine, uint64_t linear);
+
+/* Run `vcpu` until an exit, or until the engine has retired `until` instructions in all. */
+void engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
+void engine_interrupt(struct engine *engine);    /* from a signal handler or another thread */
+uint64_t engine_instructions(const struct engine *engine);
+uint64_t engine_cycles(const struct engine *engine);
+/* Virtual time that passes without instructions: idle, handlers. */
+void engine_add_cycles(struct engine *engine, uint64_t cycles);
+void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);
+const struct engine_counters *engine_counters(const struct engine *engine);
+
+/* Guest memory as the vcpu's current mode sees it. `access`: 0 read, 1 write, 2 fetch.
+ * 0: fine. 1: page fault or #GP/#SS: fault[0] vector, [1] error code, [2] linear address.
+ * 2: no memory there (EPT violation): fault[0] guest-physical address, [1] linear address. */
+int vcpu_access(struct engine *engine, struct vcpu *vcpu, uint64_t linear, uint8_t *buffer, uint64_t size,
+                int access, int user, uint64_t fault[3]);
+/* Translate without any side effect: 0 and *gpa, or as vcpu_access(). */
+int vcpu_translate(struct engine *engine, struct vcpu *vcpu, uint64_t linear, int access, int user,
+                   uint64_t *gpa, uint64_t fault[3]);
+/* Power-up state (manual: "Processor State After Reset"). */
+void vcpu_reset(struct vcpu *vcpu);
+/* Bring what the engine keeps lazily (x87/SSE) into *vcpu. */
+void engine_sync(struct engine *engine, struct vcpu *vcpu);
+/* FPU and SSE state in architectural form: XMM registers (16 x 16 bytes), FXSAVE-like words. */
+void vcpu_get_xmm(struct engine *engine, struct vcpu *vcpu, int index, uint8_t value[16]);
+void vcpu_set_xmm(struct engine *engine, struct vcpu *vcpu, int index, const uint8_t value[16]);
+void vcpu_fxsave(struct engine *engine, struct vcpu *vcpu, uint8_t image[512]);
+
+/* Decode one instruction (for messages and the Python handlers): its length, 0 if it is none. */
+int decode_length(const uint8_t *code, uint64_t size, int bits);

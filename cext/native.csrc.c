@@ -1,0 +1,3 @@
+/* Included by the generated cffi glue. */
+#include <stdint.h>
+#include "native.cdef.h"

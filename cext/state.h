@@ -1,0 +1,174 @@
+/* struct engine, for the files that keep its parts: everything is here, nothing is global. */
+#ifndef RING1_STATE_H
+#define RING1_STATE_H
+
+#include "engine.h"
+
+/* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
+enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP };
+
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 4096, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
+
+/* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
+struct block {
+    uint64_t pc;                   /* linear; UNSEEN or SLOW make the hook take the slow way */
+    struct engine *engine;
+    uint32_t counted;              /* instructions to book on entry (a trailing REP is booked when it completes) */
+    uint32_t lengths;              /* index into engine->lengths: instruction lengths, for faults in mid-block */
+    uint16_t total, size;          /* instructions, bytes */
+    uint16_t flags;                /* BLOCK_* */
+    uint16_t sensitive;            /* offset of the first instruction that must trap */
+    uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
+};
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4 };
+#define BLOCK_SLOW (~1ull)
+#define BLOCK_UNSEEN (~0ull)
+
+/* A modelled TLB entry: what the guest's tables said, before mode bits (CR0.WP, SMEP, SMAP) apply. */
+struct tlb_entry {
+    uint64_t page;                 /* linear page number */
+    uint64_t hpa;                  /* host-physical page address */
+    uint32_t generation;
+    uint32_t rights;               /* TLB_* */
+};
+enum { TLB_USER = 1, TLB_WRITE = 2, TLB_NX = 4, TLB_DIRTY = 8, TLB_GLOBAL = 16, TLB_ROM = 32, TLB_READ_WATCH = 64, TLB_WRITE_WATCH = 128 };
+
+/* What a machine page holds, as far as the translator is concerned. */
+enum page_state { PAGE_DATA = 0, PAGE_CODE = 1 };
+struct page {
+    uint32_t write_grant;          /* engine->grants when a writable mapping of it was last handed out */
+    uint32_t exec_grant;
+    uint8_t state, stores;
+};
+
+struct refusal {                   /* why the last TLB fill was refused */
+    bool valid, lookahead;
+    enum access access;
+    uint64_t page;
+};
+
+struct engine {
+    /* hot */
+    uint64_t retired;              /* instructions, the running block counted in full */
+    uint64_t limit;                /* the hook leaves the fast way when retired would exceed it */
+    struct block *block;           /* the running block */
+    struct core *core;
+    /* time */
+    uint64_t until;                /* stop exactly when this many have retired */
+    uint64_t skew;                 /* cycles beyond one an instruction */
+    uint64_t rep_pc;               /* linear address of a REP instruction under way, else 0 */
+    /* Unicorn */
+    uc_engine *uc;
+    void *cpu;
+    char *env;
+    uint64_t *invalid_address;
+    uint64_t *code_begin, *code_end;   /* the code hook's range, in Unicorn's struct hook */
+    void **block_data;             /* the block hook's user data, likewise */
+    bool running, stop_requested;
+    volatile int interrupted;
+    char message[256];
+    /* blocks */
+    struct block *blocks;
+    uint32_t block_count;
+    uint8_t *lengths;
+    uint32_t length_count;
+    struct block scratch;
+    uint64_t code_at_translation;  /* code_begin when the newest block was translated */
+    csh capstone[3];
+    cs_insn *scan;                 /* capstone's cell for decode.c and block.c */
+    struct decoded *decoded;
+    /* stepping */
+    bool stepping;                 /* TF is ours: landing on `until`, or making a fetch fault precise */
+    bool step_fetch;
+    uint64_t fetch_page;
+    /* memory */
+    uint8_t *ram;
+    uint64_t ram_size;
+    struct memory_slot slots[MAX_SLOTS];
+    unsigned slot_count;
+    struct page *pages;
+    uint64_t *dirty;
+    uint32_t grants;               /* count of full flushes: which grants may still be cached */
+    struct tlb_entry *tlb;
+    uint32_t generation, global_generation;
+    uint64_t nonglobal[NONGLOBAL_MAX];
+    uint32_t nonglobal_count;
+    struct refusal refusal;
+    bool flush_wanted;
+    /* the guest */
+    struct vcpu *vcpu, *loaded;    /* running; whose x87/SSE state is in the core */
+    int cpl;                       /* what the guest believes */
+    int iopl;
+    bool guest_tf, shadow_is_mov_ss, nmi_blocked;
+    bool implicit_access;          /* descriptor tables and the TSS: EFLAGS.AC does not lift SMAP */
+    uint8_t cs_dpl;
+    uint64_t efer;
+    struct pending pending;
+    struct event idt_event;        /* the event that was being delivered when an exit came */
+    bool idt_event_valid;
+    struct exit_record exit;
+    bool exit_ready;
+    struct engine_counters counters;
+    uint8_t fpu_reset[5120];
+};
+
+/* block.c */
+bool blocks_create(struct engine *e);
+void blocks_destroy(struct engine *e);
+void blocks_forget(struct engine *e);              /* after a flush of all translations */
+bool blocks_nearly_full(const struct engine *e);
+void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
+void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
+void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
+bool is_repeated_string(const cs_insn *i);
+void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
+void leave_block(struct engine *e, int trap) __attribute__((noreturn));
+bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
+
+/* tlb.c */
+bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data);
+void tlb_flush_all(struct engine *e);              /* model and Unicorn, globals too */
+void tlb_flush_nonglobal(struct engine *e);
+void tlb_flush_address(struct engine *e, uint64_t linear);
+void micro_flush(struct engine *e);                /* Unicorn's only: the model keeps its entries */
+/* Translate for the model's own accesses: fills the TLB, sets A/D. false: pending is set. */
+bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa);
+void host_wrote(struct engine *e, uint64_t hpa, uint64_t size);
+void linear_rip(struct engine *e, uint64_t *linear);
+bool code_page(struct engine *e, uint64_t linear, uint64_t *hpa);              /* without side effects */
+size_t peek_code(struct engine *e, uint64_t linear, void *to, size_t n);       /* likewise; how much there was */
+
+/* walk.c */
+struct walk { uint64_t gpa, hpa; uint32_t rights; };
+enum walk_effects { WALK_SETS_BITS, WALK_LOOKS };
+bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum walk_effects effects, struct walk *w);
+bool permitted(struct engine *e, uint32_t rights, enum access access, bool user);
+bool gpa_to_hpa(struct engine *e, uint64_t gpa, uint64_t *hpa, bool *writable);
+bool raise_page_fault(struct engine *e, uint64_t linear, uint32_t error);
+bool load_pdptes(struct engine *e, uint64_t cr3);
+
+/* trap.c */
+void on_interrupt(uc_engine *uc, uint32_t vector, void *data);
+bool on_invalid(uc_engine *uc, void *data);
+void handle_refusal(struct engine *e);             /* after uc_emu_start came back with a refused fill */
+void resolve_pending(struct engine *e, const struct event *during);
+void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */
+bool events_blocked(const struct engine *e);
+void update_limit(struct engine *e);
+
+/* privileged.c: false = pending; *known = false when the instruction is not privileged at all */
+bool do_privileged(struct engine *e, const struct insn *i, bool *known);
+bool do_sensitive(struct engine *e, const struct insn *i);
+bool is_sensitive(const struct engine *e, const cs_insn *i);
+
+/* vmcs.c */
+bool load_guest(struct engine *e, struct vcpu *v);
+void save_guest(struct engine *e);
+void fill_exit(struct engine *e, uint32_t reason, uint64_t qualification, uint32_t length);
+uint32_t flags_to_access_rights(uint32_t flags);
+uint32_t access_rights_to_flags(uint32_t rights);
+
+static inline uint64_t cycles_now(const struct engine *e) { return e->retired + e->skew; }
+static inline uint64_t *field(struct engine *e, int index) { return &e->vcpu->field[index]; }
+
+#endif
