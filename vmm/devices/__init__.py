@@ -1,0 +1,1 @@
+"""The devices of the PC board: one device, one file; a device knows offsets, not addresses."""

@@ -1,0 +1,141 @@
+"""Address -> device, for ports and for memory.
+
+An access that one device decodes whole is handed over whole. A wider one, or one that crosses the
+border of a range, is halved until each piece fits: what an ISA bus does with a dword access to byte
+ports. Where nobody answers, reads float to all ones and writes are dropped; each such address is
+reported once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from vmm.devices.device import Device
+from vmm.errors import UsageError
+
+UnknownReport = Callable[[str, int, int, bool], None]
+"""on_unknown(bus name, address, size, is it a write)."""
+
+REMEMBERED_UNKNOWN = 4096
+"""A hostile guest can touch any number of addresses; we remember and report this many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Addresses base .. end - 1 belong to `device`, whose offsets there start at `offset_base`."""
+
+    base: int
+    end: int
+    device: Device
+    offset_base: int
+    width: int
+
+    def holds(self, address: int, size: int) -> bool:
+        """True if the device takes this access in one piece."""
+        return self.base <= address and address + size <= self.end and size <= self.width
+
+
+class Bus:
+    """One address space (ports or memory) and the devices that answer in it."""
+
+    def __init__(self, name: str, on_unknown: UnknownReport | None = None) -> None:
+        """`on_unknown` hears of each address that no device owns, once."""
+        self.name = name
+        self.on_unknown = on_unknown
+        self.unknown: dict[int, int] = {}
+        self.touched = True
+        self._bases: list[int] = []
+        self._ranges: list[Range] = []
+        self._devices: list[Device] = []
+
+    def register(
+        self, base: int, length: int, device: Device, offset_base: int = 0, width: int = 8
+    ) -> None:
+        """Give addresses base .. base + length - 1 to `device`; which decodes `width` bytes at once.
+
+        Raises UsageError when another device already answers there.
+        """
+        end = base + length
+        for other in self._ranges:
+            if base < other.end and other.base < end:
+                raise UsageError(
+                    f"{self.name} range {base:#x}-{end - 1:#x} of device {device.name!r} overlaps "
+                    f"{other.base:#x}-{other.end - 1:#x} "
+                    f"of device {other.device.name!r}: move one of them"
+                )
+        place = bisect_right(self._bases, base)
+        self._bases.insert(place, base)
+        self._ranges.insert(place, Range(base, end, device, offset_base, width))
+        if all(device is not known for known in self._devices):
+            self._devices.append(device)
+
+    def devices(self) -> list[Device]:
+        """Return each device once, in the order of registration."""
+        return list(self._devices)
+
+    def read(self, address: int, size: int) -> int:
+        """Return `size` (1, 2, 4, 8) bytes at `address`; all ones where nobody answers."""
+        found = self._find(address, size)
+        if found is None:
+            self._report(address, size, write=False)
+            return (1 << 8 * size) - 1
+        if found.holds(address, size):
+            self.touched = True
+            offset = address - found.base + found.offset_base
+            return found.device.read(offset, size) & ((1 << 8 * size) - 1)
+        half = size // 2
+        return self.read(address, half) | self.read(address + half, half) << 8 * half
+
+    def write(self, address: int, size: int, value: int) -> None:
+        """Store the low `size` (1, 2, 4, 8) bytes of `value`; dropped where nobody answers."""
+        value &= (1 << 8 * size) - 1
+        found = self._find(address, size)
+        if found is None:
+            self._report(address, size, write=True)
+        elif found.holds(address, size):
+            self.touched = True
+            found.device.write(address - found.base + found.offset_base, size, value)
+        else:
+            half = size // 2
+            self.write(address, half, value)
+            self.write(address + half, half, value >> 8 * half)
+
+    def next_event(self) -> int | None:
+        """Return the earliest next event of all devices, in cycles."""
+        return earliest(self._devices)
+
+    def fire(self, now: int) -> None:
+        """Fire what is due at cycle `now`, in the order of fire_due()."""
+        self.touched = True
+        fire_due(self._devices, now)
+
+    def _find(self, address: int, size: int) -> Range | None:
+        """The last range that starts below the access's end, if it reaches into the access."""
+        place = bisect_right(self._bases, address + size - 1) - 1
+        if place < 0:
+            return None
+        found = self._ranges[place]
+        return found if address < found.end else None
+
+    def _report(self, address: int, size: int, *, write: bool) -> None:
+        seen = self.unknown.get(address)
+        if seen is not None:
+            self.unknown[address] = seen + 1
+        elif len(self.unknown) < REMEMBERED_UNKNOWN:
+            self.unknown[address] = 1
+            if self.on_unknown is not None:
+                self.on_unknown(self.name, address, size, write)
+
+
+def earliest(devices: Iterable[Device]) -> int | None:
+    """Return the smallest next_event() of `devices`, or None when nothing will happen."""
+    return min((event for d in devices if (event := d.next_event()) is not None), default=None)
+
+
+def fire_due(devices: Iterable[Device], now: int) -> None:
+    """Fire each device whose event has come: earlier events first, then in the order given."""
+    due = [(event, d) for d in devices if (event := d.next_event()) is not None and event <= now]
+    for _, device in sorted(due, key=lambda pair: pair[0]):
+        device.fire()
