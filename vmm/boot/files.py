@@ -1,0 +1,59 @@
+"""From a Config to a boot plan: reading the image and the modules, or the built-in demo."""
+
+import stat
+from importlib.resources import files
+from pathlib import Path
+
+from vmm.boot.identify import plan
+from vmm.boot.plan import BootPlan
+from vmm.boot.request import BootModule, BootRequest
+from vmm.config import Config
+from vmm.errors import UsageError
+
+DEMO = "hello.elf"
+
+
+def plan_for(config: Config) -> BootPlan:
+    """Read what the configuration names and plan its start; errors name the file."""
+    name, data = _image(config.image)
+    modules = tuple(
+        BootModule(module.path.name, read_file(module.path, "--initrd"), module.cmdline)
+        for module in config.initrds
+    )
+    request = BootRequest(config.memory, config.cmdline, name, modules)
+    try:
+        return plan(data, request)
+    except UsageError as error:
+        where = config.image if isinstance(config.image, Path) else name
+        raise type(error)(f"{where}: {error}") from error
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Return the content of a regular file, or refuse it by name."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{what} {path} is not a regular file; give a file")
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{what} {path}: {reason}; give a file that can be read") from None
+    except ValueError:  # a name with a zero byte
+        raise UsageError(f"{what} {str(path)!r} is not a file name; give a file") from None
+
+
+def demo_image() -> bytes:
+    """Return the built-in demo kernel."""
+    try:
+        return files("vmm").joinpath("images", DEMO).read_bytes()
+    except OSError:
+        raise UsageError(
+            f"the built-in demo {DEMO} has not been built; run make guest, or name an image"
+        ) from None
+
+
+def _image(image: Path | bytes | None) -> tuple[str, bytes]:
+    if image is None:
+        return DEMO, demo_image()
+    if isinstance(image, bytes):
+        return "image", image
+    return image.name, read_file(image, "image")
