@@ -53,7 +53,7 @@ class Bus:
     def register(
         self, base: int, length: int, device: Device, offset_base: int = 0, width: int = 8
     ) -> None:
-        """Give addresses base .. base + length - 1 to `device`; which decodes `width` bytes at once.
+        """Give addresses base .. base + length - 1 to `device`, which decodes `width` at once.
 
         Raises UsageError when another device already answers there.
         """
