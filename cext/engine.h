@@ -153,6 +153,8 @@ struct insn {                      /* one decoded instruction, cached by address
     uint8_t rex, modrm;
     int8_t modrm_reg, modrm_rm;    /* register numbers with REX applied; rm register when is_memory is false */
     bool has_modrm, is_memory;
+    bool reads_and_writes;         /* the memory operand is both source and destination */
+    bool uses_stack;               /* PUSH, POP, CALL, RET and the like */
     int8_t seg, base, index, scale;    /* memory operand: segment ES..GS (default applied), GPR numbers or -1, -2 = RIP */
     int64_t disp;
     uint64_t immediate;            /* first immediate; far pointers: offset, selector in immediate2 */

@@ -77,9 +77,9 @@ void engine_destroy(struct engine *engine);
 const char *engine_message(const struct engine *engine);
 
 void engine_set_slots(struct engine *engine, const struct memory_slot *slots, unsigned count);
-/* Dirty log: one bit a machine page, set when the guest may have written to it. */
-void engine_set_dirty_log(struct engine *engine, uint64_t *bitmap);
-/* Call before reading the log or taking RAM away: later writes are logged afresh. */
+/* Dirty log: one bit a machine page, set when the guest may have written to it; ram_size / 4096 / 64 words. */
+uint64_t *engine_dirty_log(struct engine *engine);
+/* Call after clearing bits of the log: writes are logged afresh. */
 void engine_harvest_dirty(struct engine *engine);
 /* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
 void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
@@ -106,6 +106,7 @@ int vcpu_translate(struct engine *engine, struct vcpu *vcpu, uint64_t linear, in
                    uint64_t *gpa, uint64_t fault[3]);
 /* Power-up state (manual: "Processor State After Reset"). */
 void vcpu_reset(struct vcpu *vcpu);
+void engine_forget_vcpu(struct engine *engine, struct vcpu *vcpu);
 /* Bring what the engine keeps lazily (x87/SSE) into *vcpu. */
 void engine_sync(struct engine *engine, struct vcpu *vcpu);
 /* FPU and SSE state in architectural form: XMM registers (16 x 16 bytes), FXSAVE-like words. */

@@ -152,11 +152,23 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data);
 bool on_invalid(uc_engine *uc, void *data);
 void handle_refusal(struct engine *e);             /* after uc_emu_start came back with a refused fill */
 void resolve_pending(struct engine *e, const struct event *during);
+void raise_event(struct engine *e, struct event event);      /* exits if intercepted, else inject() */
 void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */
 bool events_blocked(const struct engine *e);
 void update_limit(struct engine *e);
 
-/* privileged.c: false = pending; *known = false when the instruction is not privileged at all */
+/* decode.c */
+size_t decoded_size(void);
+
+/* intercept.c: what the two files below ask the controls */
+bool exiting(struct engine *e, uint64_t primary_control);
+bool exiting2(struct engine *e, uint64_t secondary_control);
+bool instruction_exit(struct engine *e, const struct insn *i, uint32_t reason, uint64_t qualification);
+bool done(struct engine *e, const struct insn *i);         /* advance and say true */
+bool msr_exits(struct engine *e, uint32_t msr, bool writes);
+bool port_exits(struct engine *e, uint32_t port, uint32_t size);
+
+/* privileged.c, emulate.c: false = pending; *known = false when the instruction is not privileged at all */
 bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
 bool is_sensitive(const struct engine *e, const cs_insn *i);
@@ -164,6 +176,8 @@ bool is_sensitive(const struct engine *e, const cs_insn *i);
 /* vmcs.c */
 bool load_guest(struct engine *e, struct vcpu *v);
 void save_guest(struct engine *e);
+void inject_at_entry(struct engine *e);
+void publish_exit(struct engine *e);
 void fill_exit(struct engine *e, uint32_t reason, uint64_t qualification, uint32_t length);
 uint32_t flags_to_access_rights(uint32_t flags);
 uint32_t access_rights_to_flags(uint32_t rights);

@@ -10,7 +10,7 @@ enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x8
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 enum { MAXPHYADDR = 46 };
 #define PTE_NX (1ull << 63)
-#define ADDRESS_MASK ((1ull << 52) - 1 & ~0xfffull)
+#define ADDRESS_MASK (((1ull << 52) - 1) & ~0xfffull)
 #define BEYOND_MAXPHYADDR (((1ull << 52) - 1) & ~((1ull << MAXPHYADDR) - 1))
 
 bool gpa_to_hpa(struct engine *e, uint64_t gpa, uint64_t *hpa, bool *writable)

@@ -1,0 +1,212 @@
+/* Tour 2.1: an engine is a physical CPU; engine_enter() is its VM entry, run and VM exit. */
+#include "state.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NO_CODE_HOOK 0xfffffffffffffff0ull
+enum { CODE_BUFFER_BYTES = 96 << 20 };
+
+static bool fail(struct engine *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct engine *e, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(e->message, sizeof e->message, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+const char *engine_message(const struct engine *e) { return e ? e->message : "out of memory"; }
+
+static bool allocate(struct engine *e)
+{
+    uint64_t pages = e->ram_size >> 12;
+    e->pages = calloc(pages, sizeof *e->pages);
+    e->dirty = calloc((pages + 63) / 64, sizeof *e->dirty);
+    e->tlb = calloc(TLB_ENTRIES, sizeof *e->tlb);
+    e->decoded = calloc(1, decoded_size());
+    e->grants = e->generation = e->global_generation = 1;
+    return e->pages && e->dirty && e->tlb && e->decoded && blocks_create(e);
+}
+
+static bool open_capstone(struct engine *e)
+{
+    static const cs_mode modes[3] = {CS_MODE_16, CS_MODE_32, CS_MODE_64};
+    for (int i = 0; i < 3; i++)
+        if (lib.cs_open(CS_ARCH_X86, modes[i], &e->capstone[i]) != CS_ERR_OK)
+            return fail(e, "capstone cannot decode x86");
+    lib.cs_option(e->capstone[2], CS_OPT_DETAIL, CS_OPT_ON);   /* so that the cell below has room for details */
+    e->scan = lib.cs_malloc(e->capstone[2]);
+    lib.cs_option(e->capstone[2], CS_OPT_DETAIL, CS_OPT_OFF);
+    return e->scan != NULL;
+}
+
+static bool add_hooks(struct engine *e)
+{
+    uc_hook block, code, other;
+    uc_err error = lib.uc_hook_add(e->uc, &block, UC_HOOK_BLOCK, (void *)on_block, &e->blocks[0], 1, 0);
+    error |= lib.uc_hook_add(e->uc, &code, UC_HOOK_CODE, (void *)on_sensitive, e, NO_CODE_HOOK, NO_CODE_HOOK);
+    error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_EDGE_GENERATED, (void *)on_translated, e, 1, 0);
+    error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_INTR, (void *)on_interrupt, e, 1, 0);
+    error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_INSN_INVALID, (void *)on_invalid, e, 1, 0);
+    error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_TLB_FILL, (void *)on_tlb_fill, e, 1, 0);
+    if (error)
+        return fail(e, "Unicorn refuses a hook: %s", lib.uc_strerror(error));
+    return find_hook_fields(e, block, code) || fail(e, "Unicorn's hooks are not laid out as expected: install unicorn==2.1.4");
+}
+
+static bool open_unicorn(struct engine *e)
+{
+    void *env;
+    uc_err error = lib.uc_open(UC_ARCH_X86, UC_MODE_64, &e->uc);
+    if (error)
+        return fail(e, "Unicorn cannot make an engine: %s", lib.uc_strerror(error));
+    lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), (uint32_t)CODE_BUFFER_BYTES);
+    error = lib.uc_mem_map_ptr(e->uc, 0, e->ram_size, UC_PROT_ALL, e->ram);
+    if (error)
+        return fail(e, "Unicorn cannot map %llu bytes of machine memory: %s", (unsigned long long)e->ram_size, lib.uc_strerror(error));
+    lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TLB_TYPE, 1), UC_TLB_VIRTUAL);
+    lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1);   /* else every stop invalidates a block */
+    if (!find_cpu_state(e->uc, &e->cpu, &env))
+        return fail(e, "Unicorn's CPU state was not found");
+    e->env = env;
+    e->core = env;
+    e->invalid_address = (uint64_t *)(void *)((char *)e->uc + layout.invalid_address);
+    memcpy(e->fpu_reset, e->env + layout.fpu, (size_t)(layout.fpu_end - layout.fpu));
+    return add_hooks(e);
+}
+
+struct engine *engine_create(uint8_t *ram, uint64_t size)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->ram = ram;
+    e->ram_size = size;
+    if (allocate(e) && open_capstone(e))
+        open_unicorn(e);
+    return e;                      /* engine_message() is not empty when it cannot be used */
+}
+
+void engine_destroy(struct engine *e)
+{
+    if (!e)
+        return;
+    if (e->uc)
+        lib.uc_close(e->uc);
+    if (e->scan)
+        lib.cs_free(e->scan, 1);
+    for (int i = 0; i < 3; i++)
+        if (e->capstone[i])
+            lib.cs_close(&e->capstone[i]);
+    blocks_destroy(e);
+    free(e->pages);
+    free(e->dirty);
+    free(e->tlb);
+    free(e->decoded);
+    free(e);
+}
+
+void engine_set_slots(struct engine *e, const struct memory_slot *slots, unsigned count)
+{
+    e->slot_count = count < MAX_SLOTS ? count : MAX_SLOTS;
+    memcpy(e->slots, slots, e->slot_count * sizeof *slots);
+    tlb_flush_all(e);
+}
+
+uint64_t *engine_dirty_log(struct engine *e) { return e->dirty; }
+void engine_harvest_dirty(struct engine *e) { micro_flush(e); }
+void engine_host_wrote(struct engine *e, uint64_t hpa, uint64_t size) { host_wrote(e, hpa, size); }
+void engine_flush_tlb(struct engine *e) { tlb_flush_all(e); }
+void engine_invalidate_page(struct engine *e, uint64_t linear) { tlb_flush_address(e, linear); }
+uint64_t engine_instructions(const struct engine *e) { return e->retired; }
+uint64_t engine_cycles(const struct engine *e) { return cycles_now(e); }
+void engine_add_cycles(struct engine *e, uint64_t cycles) { e->skew += cycles; }
+const struct engine_counters *engine_counters(const struct engine *e) { return &e->counters; }
+
+void engine_set_clock(struct engine *e, uint64_t instructions, uint64_t cycles)
+{
+    e->retired = instructions;
+    e->skew = cycles - instructions;
+}
+
+void engine_interrupt(struct engine *e)
+{
+    e->interrupted = 1;
+    e->limit = 0;
+}
+
+void engine_sync(struct engine *e, struct vcpu *v)
+{
+    size_t n = (size_t)(layout.fpu_end - layout.fpu);
+    if (!v || e->loaded != v)
+        return;
+    memcpy(v->fpu, e->env + layout.fpu, n);
+    v->fpu_bytes = n;
+}
+
+/* A vcpu whose memory goes away must not be written to later. */
+void engine_forget_vcpu(struct engine *e, struct vcpu *v)
+{
+    if (e->loaded == v)
+        e->loaded = NULL;
+}
+
+static void drop_translations(struct engine *e)
+{
+    lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0));
+    blocks_forget(e);
+}
+
+/* Unicorn came back: because an exit is ready, a fill was refused, or it has nothing more to say. */
+static void run_once(struct engine *e)
+{
+    e->refusal.valid = false;
+    uc_err error = lib.uc_emu_start(e->uc, e->core->rip, ~0ull, 0, 0);
+    if (e->exit_ready)
+        return;
+    if (error == UC_ERR_EXCEPTION && e->refusal.valid) {
+        handle_refusal(e);
+    } else if (error != UC_ERR_OK) {
+        fail(e, "Unicorn stopped: %s", lib.uc_strerror(error));
+        fill_exit(e, STOP_INTERNAL, error, 0);
+    } else if (e->interrupted) {
+        fill_exit(e, STOP_INTERRUPTED, 0, 0);
+    }
+}
+
+static void run(struct engine *e)
+{
+    while (!e->exit_ready) {
+        if (blocks_nearly_full(e))
+            drop_translations(e);
+        run_once(e);
+    }
+}
+
+void engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
+{
+    e->vcpu = v;
+    e->until = until;
+    e->exit_ready = false;
+    e->block = NULL;
+    e->retired += v->retire;
+    v->retire = 0;
+    e->counters.entries++;
+    if (!load_guest(e, v)) {
+        fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
+        publish_exit(e);
+        *record = e->exit;
+        return;
+    }
+    inject_at_entry(e);
+    update_limit(e);
+    run(e);
+    if (e->exit.reason == STOP_INTERRUPTED)
+        e->interrupted = 0;
+    save_guest(e);
+    publish_exit(e);
+    *record = e->exit;
+}

@@ -1,0 +1,59 @@
+/* Which instructions TCG would run at CPL 1 although a ring 0 that is watched must not.
+ *
+ * Popek and Goldberg's sensitive, unprivileged instructions, and those that Unicorn runs without the checks of the
+ * manual: they get the code hook. Privileged ones are not listed: at CPL 1 they fault by themselves.
+ */
+#include "state.h"
+
+/* The opcode bytes after legacy prefixes and REX. */
+static const uint8_t *opcode_of(const struct engine *e, const cs_insn *c, int *left)
+{
+    const uint8_t *at = c->bytes, *end = c->bytes + c->size;
+    for (; at < end; at++) {
+        bool legacy = *at == 0x66 || *at == 0x67 || *at == 0xf0 || *at == 0xf2 || *at == 0xf3 || *at == 0x2e || *at == 0x36 ||
+                      *at == 0x3e || *at == 0x26 || *at == 0x64 || *at == 0x65;
+        if (!legacy && !(in_64bit_code(e) && (*at & 0xf0) == 0x40))
+            break;
+    }
+    *left = (int)(end - at);
+    return at;
+}
+
+/* MOV Sreg, POP Sreg, LxS: in protected mode their descriptor reads would look like user accesses at CPL 3, and a null
+ * SS would raise the CPL. In real and V8086 mode they only set a base; the stack segment's shadow is ours all the same. */
+static bool loads_segment(const struct engine *e, const uint8_t *o, int left)
+{
+    bool flat = in_real_mode(e) || e->core->eflags & 1 << 17;
+    bool two = left > 1 && o[0] == 0x0f;
+    if (o[0] == 0x8e && left > 1)
+        return !flat || (o[1] >> 3 & 7) == SS;
+    if (o[0] == 0x17 || (two && o[1] == 0xb2))         /* POP SS, LSS */
+        return true;
+    bool others = o[0] == 0x07 || o[0] == 0x1f || o[0] == 0xc4 || o[0] == 0xc5 ||
+                  (two && (o[1] == 0xa1 || o[1] == 0xa9 || o[1] == 0xb4 || o[1] == 0xb5));
+    return others && !flat;
+}
+
+bool is_sensitive(const struct engine *e, const cs_insn *c)
+{
+    int left;
+    const uint8_t *o = opcode_of(e, c, &left);
+    switch (c->id) {
+    case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ:
+    case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ:
+    case X86_INS_CPUID: case X86_INS_RDTSC: case X86_INS_RDTSCP: case X86_INS_RDRAND: case X86_INS_RDSEED:
+    case X86_INS_IN: case X86_INS_OUT: case X86_INS_INSB: case X86_INS_INSW: case X86_INS_INSD:
+    case X86_INS_OUTSB: case X86_INS_OUTSW: case X86_INS_OUTSD:
+    case X86_INS_SYSCALL: case X86_INS_SYSENTER: case X86_INS_INT1:
+    case X86_INS_SGDT: case X86_INS_SIDT: case X86_INS_SLDT: case X86_INS_STR: case X86_INS_SMSW:
+    case X86_INS_WRFSBASE: case X86_INS_WRGSBASE:
+        return true;
+    case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETF: case X86_INS_RETFQ:
+    case X86_INS_LAR: case X86_INS_LSL: case X86_INS_VERR: case X86_INS_VERW: case X86_INS_ARPL:
+        return !in_real_mode(e) && !(e->core->eflags & 1 << 17);
+    case X86_INS_CALL: case X86_INS_JMP:               /* capstone's names for some far forms */
+        return left > 1 && o[0] == 0xff && ((o[1] >> 3 & 7) == 3 || (o[1] >> 3 & 7) == 5) && !in_real_mode(e);
+    default:
+        return left > 0 && loads_segment(e, o, left);
+    }
+}

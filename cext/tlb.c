@@ -1,0 +1,236 @@
+/* Tour 3.2: Unicorn's TLB is a cache of ours, and ours decides what the guest sees.
+ *
+ * Unicorn resizes its own TLB by host time, so its refills come at times that nothing may depend on. The modelled
+ * TLB (direct-mapped, by linear page number) answers them: a refill of what it holds changes nothing. What it evicts
+ * or invalidates is flushed from Unicorn's too, page by page, so that a stale translation lives exactly as long here
+ * as in the model.
+ *
+ * Unicorn keeps translated code coherent only through the mapping that a store uses. So each machine page is DATA
+ * (writable mappings may be cached, executable ones not) or CODE (executable mappings may be cached; a store either
+ * goes through a mapping that is executable too, which Unicorn then checks each time, or makes the page DATA again).
+ */
+#include "state.h"
+
+enum { STORES_BEFORE_DEMOTION = 16 };
+
+static struct tlb_entry *slot_of(struct engine *e, uint64_t page) { return &e->tlb[page % TLB_ENTRIES]; }
+
+static bool is_live(const struct engine *e, const struct tlb_entry *t, uint64_t page)
+{
+    uint32_t generation = t->rights & TLB_GLOBAL ? e->global_generation : e->generation;
+    return t->page == page && t->generation == generation;
+}
+
+void micro_flush(struct engine *e)
+{
+    e->grants++;
+    e->nonglobal_count = 0;
+    e->counters.tlb_flushes++;
+    lib.internal.tlb_flush(e->cpu);
+}
+
+void tlb_flush_all(struct engine *e)
+{
+    e->generation++;
+    e->global_generation++;
+    micro_flush(e);
+}
+
+/* Few non-global pages were handed out since the last flush: those alone, at a hundredth of the price of all. */
+void tlb_flush_nonglobal(struct engine *e)
+{
+    e->generation++;
+    if (e->nonglobal_count > NONGLOBAL_MAX || !(e->core->cr[4] & CR4_PGE)) {
+        micro_flush(e);
+        return;
+    }
+    for (uint32_t i = 0; i < e->nonglobal_count; i++)
+        lib.internal.tlb_flush_page(e->cpu, e->nonglobal[i] << 12);
+    e->counters.tlb_page_flushes += e->nonglobal_count;
+    e->nonglobal_count = 0;
+}
+
+void tlb_flush_address(struct engine *e, uint64_t linear)
+{
+    struct tlb_entry *t = slot_of(e, linear >> 12);
+    if (t->page == linear >> 12)
+        t->generation = 0;
+    e->counters.tlb_page_flushes++;
+    lib.internal.tlb_flush_page(e->cpu, linear & ~0xfffull);
+}
+
+static struct tlb_entry *insert(struct engine *e, uint64_t page, const struct walk *w)
+{
+    struct tlb_entry *t = slot_of(e, page);
+    if (t->page != page && is_live(e, t, t->page))
+        lib.internal.tlb_flush_page(e->cpu, t->page << 12);
+    uint32_t generation = w->rights & TLB_GLOBAL ? e->global_generation : e->generation;
+    *t = (struct tlb_entry){.page = page, .hpa = w->hpa & ~0xfffull, .generation = generation, .rights = w->rights};
+    return t;
+}
+
+/* The entry that allows this access; walks when there is none. NULL: pending is set. */
+static struct tlb_entry *lookup(struct engine *e, uint64_t linear, enum access access, bool user)
+{
+    struct tlb_entry *t = slot_of(e, linear >> 12);
+    if (is_live(e, t, linear >> 12) && permitted(e, t->rights, access, user)) {
+        bool writes = access == ACCESS_WRITE;
+        if (!writes || (t->rights & TLB_DIRTY && !(t->rights & TLB_ROM)))
+            return t;
+    }
+    struct walk w;
+    e->counters.tlb_walks++;
+    if (!walk(e, linear, access, user, WALK_SETS_BITS, &w)) {
+        if (t->page == linear >> 12)   /* a fault drops the stale entry (manual: "Invalidation by page fault") */
+            tlb_flush_address(e, linear);
+        return NULL;
+    }
+    return insert(e, linear >> 12, &w);
+}
+
+bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa)
+{
+    struct tlb_entry *t = lookup(e, linear, access, user);
+    if (!t)
+        return false;
+    *hpa = t->hpa | (linear & 0xfff);
+    return true;
+}
+
+bool code_page(struct engine *e, uint64_t linear, uint64_t *hpa)
+{
+    struct tlb_entry *t = slot_of(e, linear >> 12);
+    struct walk w;
+    if (is_live(e, t, linear >> 12)) {
+        *hpa = t->hpa | (linear & 0xfff);
+        return true;
+    }
+    struct pending kept = e->pending;
+    bool found = walk(e, linear, ACCESS_FETCH, e->cpl == 3, WALK_LOOKS, &w);
+    e->pending = kept;
+    *hpa = w.hpa;
+    return found;
+}
+
+static void drop_code(struct engine *e, uint64_t page)
+{
+    lib.internal.tb_invalidate(e->uc, page << 12, (page + 1) << 12);
+}
+
+static void mark_dirty(struct engine *e, uint64_t page)
+{
+    if (e->dirty)
+        e->dirty[page / 64] |= 1ull << page % 64;
+}
+
+void host_wrote(struct engine *e, uint64_t hpa, uint64_t size)
+{
+    for (uint64_t page = hpa >> 12; size && page <= (hpa + size - 1) >> 12 && page < e->ram_size >> 12; page++) {
+        mark_dirty(e, page);
+        if (e->pages[page].state == PAGE_CODE)
+            drop_code(e, page);
+    }
+}
+
+/* Executable mappings of a page may be cached since `exec_grant`; none of them may survive its becoming DATA. */
+static void make_data(struct engine *e, struct page *p, uint64_t page)
+{
+    drop_code(e, page);
+    if (p->exec_grant == e->grants)
+        micro_flush(e);
+    p->state = PAGE_DATA;
+    p->stores = 0;
+    e->counters.demotions++;
+}
+
+static uint32_t grant_fetch(struct engine *e, struct page *p)
+{
+    if (p->state == PAGE_DATA) {
+        p->state = PAGE_CODE;
+        e->counters.code_pages++;
+        if (p->write_grant == e->grants)
+            micro_flush(e);
+    }
+    p->stores = 0;
+    p->exec_grant = e->grants;
+    return UC_PROT_READ | UC_PROT_EXEC;
+}
+
+static uint32_t grant_store(struct engine *e, struct page *p, uint64_t page, bool executable)
+{
+    mark_dirty(e, page);
+    if (p->state == PAGE_CODE && executable && ++p->stores <= STORES_BEFORE_DEMOTION) {
+        p->exec_grant = e->grants;
+        return UC_PROT_ALL;
+    }
+    if (p->state == PAGE_CODE)
+        make_data(e, p, page);
+    p->write_grant = e->grants;
+    return UC_PROT_READ | UC_PROT_WRITE;
+}
+
+static uint32_t grant_load(struct engine *e, struct page *p, uint64_t page, const struct tlb_entry *t, bool user)
+{
+    bool may_write = t->rights & TLB_DIRTY && !(t->rights & TLB_ROM) && permitted(e, t->rights, ACCESS_WRITE, user);
+    if (p->state == PAGE_CODE || !may_write || !(e->dirty[page / 64] >> page % 64 & 1))
+        return UC_PROT_READ;
+    p->write_grant = e->grants;
+    return UC_PROT_READ | UC_PROT_WRITE;
+}
+
+static uint32_t grant(struct engine *e, const struct tlb_entry *t, enum access access, bool user)
+{
+    uint64_t page = t->hpa >> 12;
+    struct page *p = &e->pages[page];
+    if (access == ACCESS_FETCH)
+        return grant_fetch(e, p);
+    if (access == ACCESS_WRITE)
+        return grant_store(e, p, page, permitted(e, t->rights, ACCESS_FETCH, user));
+    return grant_load(e, p, page, t, user);
+}
+
+void linear_rip(struct engine *e, uint64_t *linear)
+{
+    uint64_t at = e->core->rip + (in_64bit_code(e) ? 0 : e->core->segs[CS].base);
+    *linear = in_64bit_code(e) ? at : at & 0xffffffff;
+}
+
+/* A translation reads ahead, into a page that the guest may never fetch from: it may use what the model holds, but
+ * must not fault or set an accessed bit for it. */
+static bool is_lookahead(struct engine *e, uint64_t page)
+{
+    uint64_t rip;
+    linear_rip(e, &rip);
+    struct tlb_entry *t = slot_of(e, page >> 12);
+    return rip >> 12 != page >> 12 && !(e->core->eflags & 0x100) && !is_live(e, t, page >> 12);
+}
+
+static bool refuse(struct engine *e, uint64_t page, enum access access, bool lookahead)
+{
+    e->refusal = (struct refusal){.valid = true, .lookahead = lookahead, .access = access, .page = page};
+    return false;
+}
+
+bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *out, void *data)
+{
+    (void)uc;
+    struct engine *e = data;
+    enum access access = type == UC_MEM_WRITE ? ACCESS_WRITE : type == UC_MEM_FETCH ? ACCESS_FETCH : ACCESS_READ;
+    bool user = e->cpl == 3;
+    e->counters.tlb_fills++;
+    if (access == ACCESS_FETCH && is_lookahead(e, page))
+        return refuse(e, page, access, true);
+    if (!is_canonical(e, page))
+        return refuse(e, page, access, false);
+    struct tlb_entry *t = lookup(e, page, access, user);
+    if (!t)
+        return refuse(e, page, access, false);
+    out->paddr = t->hpa;
+    out->perms = grant(e, t, access, user);
+    if (!(t->rights & TLB_GLOBAL) && e->nonglobal_count <= NONGLOBAL_MAX) {
+        if (e->nonglobal_count < NONGLOBAL_MAX)
+            e->nonglobal[e->nonglobal_count] = page >> 12;
+        e->nonglobal_count++;      /* after any flush above, which starts the list anew */
+    }
+    return true;
+}

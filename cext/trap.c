@@ -1,0 +1,261 @@
+/* Tour 2.3: every way out of translated code, and what it means.
+ *
+ * A trap is one of: an exception that the guest's instruction raised at CPL 1 or 3, a software interrupt, a sensitive
+ * instruction under the code hook, or a refused TLB fill. What the processor resolves alone is resolved here and the
+ * guest goes on without leaving Unicorn's loop; what the VMCS controls ask for becomes an exit.
+ */
+#include "state.h"
+
+enum { VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_DF = 8, VECTOR_GP = 13, VECTOR_PF = 14 };
+
+static void forget_exception(struct engine *e)
+{
+    int32_t none = -1;             /* Unicorn never delivers, so nothing else takes the exception out of flight */
+    memcpy(e->env + layout.old_exception, &none, sizeof none);
+}
+
+static uint32_t core_word(const struct engine *e, ptrdiff_t offset)
+{
+    uint32_t value;
+    memcpy(&value, e->env + offset, sizeof value);
+    return value;
+}
+
+static uint64_t event_info(const struct event *ev)
+{
+    return 1ull << 31 | (ev->has_error ? 1u << 11 : 0) | (uint64_t)ev->type << 8 | ev->vector;
+}
+
+static bool is_intercepted(struct engine *e, const struct event *ev)
+{
+    if (ev->type != EVENT_HARDWARE_EXCEPTION && ev->type < EVENT_PRIVILEGED_SOFTWARE_EXCEPTION)
+        return false;
+    uint64_t bitmap = *field(e, VMCS_EXCEPTION_BITMAP);
+    if (ev->vector != VECTOR_PF)
+        return bitmap >> ev->vector & 1;
+    bool match = (ev->error & *field(e, VMCS_PAGE_FAULT_ERROR_CODE_MASK)) == *field(e, VMCS_PAGE_FAULT_ERROR_CODE_MATCH);
+    return match == (bitmap >> VECTOR_PF & 1);
+}
+
+static void exit_for_exception(struct engine *e, const struct event *ev)
+{
+    uint64_t qualification = ev->vector == VECTOR_PF ? ev->cr2 : ev->vector == VECTOR_DB ? ev->dr6 : 0;
+    fill_exit(e, EXIT_EXCEPTION_NMI, qualification, ev->type >= EVENT_PRIVILEGED_SOFTWARE_EXCEPTION ? ev->instruction_length : 0);
+    e->exit.interruption_info = event_info(ev);
+    e->exit.interruption_error = ev->has_error ? ev->error : 0;
+}
+
+static void exit_for_pending(struct engine *e, const struct event *during)
+{
+    const struct pending *p = &e->pending;
+    fill_exit(e, p->reason, p->qualification, p->instruction_length);
+    e->exit.guest_linear = p->guest_linear;
+    e->exit.guest_physical = p->guest_physical;
+    e->exit.instruction_info = p->instruction_info;
+    if (during) {
+        e->exit.idt_vectoring_info = event_info(during);
+        e->exit.idt_vectoring_error = during->has_error ? during->error : 0;
+        if (during->type >= EVENT_SOFTWARE_INTERRUPT)
+            e->exit.instruction_length = during->instruction_length;
+    }
+}
+
+static struct event event_of(const struct pending *p)
+{
+    return (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = p->vector, .has_error = p->has_error,
+                          .error = p->error, .cr2 = p->cr2, .dr6 = p->dr6};
+}
+
+/* Deliver `event`, and what delivering it raises, until the guest has one or an exit is due. */
+void inject(struct engine *e, struct event event)
+{
+    for (;;) {
+        e->pending.kind = PENDING_NONE;
+        if (deliver_event(e, &event)) {
+            e->counters.delivered++;
+            if (event.type == EVENT_NMI)
+                set_nmi_blocking(e, true);
+            return;
+        }
+        if (e->pending.kind == PENDING_EXIT) {
+            exit_for_pending(e, &event);
+            return;
+        }
+        struct event next;
+        if (!combine_events(&event, &e->pending, &next)) {
+            fill_exit(e, EXIT_TRIPLE_FAULT, 0, 0);
+            return;
+        }
+        if (is_intercepted(e, &next)) {
+            exit_for_exception(e, &next);
+            e->exit.idt_vectoring_info = event_info(&event);
+            e->exit.idt_vectoring_error = event.has_error ? event.error : 0;
+            return;
+        }
+        event = next;
+    }
+}
+
+void raise_event(struct engine *e, struct event event)
+{
+    if (is_intercepted(e, &event))
+        exit_for_exception(e, &event);
+    else
+        inject(e, event);
+}
+
+void resolve_pending(struct engine *e, const struct event *during)
+{
+    if (e->pending.kind == PENDING_EXIT)
+        exit_for_pending(e, during);
+    else
+        raise_event(e, event_of(&e->pending));
+}
+
+static void single_step_trap(struct engine *e)
+{
+    raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = VECTOR_DB, .dr6 = DR6_BS});
+}
+
+/* An emulated instruction is over. With TF set at its start comes #DB, unless it entered a handler that runs without. */
+static void instruction_done(struct engine *e, const struct insn *i, bool tf)
+{
+    bool entered = i->id == X86_INS_SYSCALL || i->id == X86_INS_SYSENTER || i->id == X86_INS_INT1;
+    e->retired++;
+    e->counters.resolved++;
+    if (tf && !e->exit_ready && !(entered && !e->guest_tf) && !e->shadow_is_mov_ss)
+        single_step_trap(e);
+}
+
+static void do_sensitive_trap(struct engine *e)
+{
+    bool tf = e->guest_tf;
+    const struct insn *i = decode_at_rip(e);
+    if (i && do_sensitive(e, i))
+        instruction_done(e, i, tf);
+    else
+        resolve_pending(e, NULL);
+}
+
+/* INT n, INT3, INTO: Unicorn has moved RIP past it; the event begins at the instruction. */
+static void software_interrupt(struct engine *e, uint8_t vector, const struct block *b)
+{
+    uint32_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 2;
+    uint8_t opcode = 0xcd;
+    uint64_t linear;
+    e->core->rip -= length;
+    linear_rip(e, &linear);
+    if (vector == 3 || vector == 4)
+        peek_code(e, linear + length - 1, &opcode, 1);
+    bool exception = (vector == 3 && opcode == 0xcc) || (vector == 4 && opcode == 0xce);
+    raise_event(e, (struct event){.type = exception ? EVENT_SOFTWARE_EXCEPTION : EVENT_SOFTWARE_INTERRUPT,
+                                  .vector = vector, .instruction_length = length});
+}
+
+static void exception(struct engine *e, uint8_t vector)
+{
+    if (vector == VECTOR_GP || vector == VECTOR_UD) {
+        bool tf = e->guest_tf, known = false;
+        const struct insn *i = decode_at_rip(e);
+        if (i && do_privileged(e, i, &known) && known) {
+            instruction_done(e, i, tf);
+            return;
+        }
+        if (known) {
+            resolve_pending(e, NULL);
+            return;
+        }
+    }
+    raise_fault(e, vector, core_word(e, layout.error_code));
+    resolve_pending(e, NULL);
+}
+
+static void dispatch(struct engine *e, uint32_t vector)
+{
+    struct block *b = e->block;
+    bool software = vector < 256 && core_word(e, layout.is_software) == 1;
+    bool over = software || vector == VECTOR_DB;       /* the block has run to its end */
+    if (over)
+        e->block = NULL;
+    settle_block(e);
+    if (vector == TRAP_SENSITIVE)
+        do_sensitive_trap(e);
+    else if (software)
+        software_interrupt(e, (uint8_t)vector, b);
+    else if (vector != VECTOR_DB)
+        exception(e, (uint8_t)vector);
+    else if (e->guest_tf)
+        single_step_trap(e);
+}
+
+void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
+{
+    struct engine *e = data;
+    forget_exception(e);
+    if (vector != TRAP_AGAIN && vector != TRAP_STOP)
+        dispatch(e, vector);
+    if (e->exit_ready)
+        lib.uc_emu_stop(uc);
+    update_limit(e);
+}
+
+bool on_invalid(uc_engine *uc, void *data)
+{
+    on_interrupt(uc, VECTOR_UD, data);
+    return true;
+}
+
+/* Which segment's rules a non-canonical access breaks decides between #SS and #GP. */
+static bool through_stack(struct engine *e)
+{
+    const struct insn *i = decode_at_rip(e);
+    if (!i)
+        return false;
+    if (i->is_memory)
+        return i->seg == SS;
+    return i->uses_stack;
+}
+
+static void data_refused(struct engine *e, uint64_t linear)
+{
+    enum access access = e->refusal.access;
+    uint64_t hpa;
+    const struct insn *i = access == ACCESS_READ ? decode_at_rip(e) : NULL;
+    if (i && i->reads_and_writes)      /* the manual checks a read-modify-write as a write; TCG loads first */
+        access = ACCESS_WRITE;
+    if (!is_canonical(e, linear))
+        raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
+    else if (tlb_translate(e, linear, access, e->cpl == 3, &hpa))
+        return;
+    resolve_pending(e, NULL);
+}
+
+static void fetch_refused(struct engine *e, uint64_t linear)
+{
+    uint64_t hpa;
+    if (e->refusal.lookahead) {
+        e->stepping = e->step_fetch = true;
+        e->fetch_page = e->refusal.page >> 12;
+        e->core->eflags |= 0x100;
+        return;
+    }
+    if (!is_canonical(e, linear))
+        raise_fault(e, VECTOR_GP, 0);
+    else if (tlb_translate(e, linear, ACCESS_FETCH, e->cpl == 3, &hpa))
+        return;
+    resolve_pending(e, NULL);
+}
+
+void handle_refusal(struct engine *e)
+{
+    uint64_t linear = *e->invalid_address;
+    forget_exception(e);
+    if (e->refusal.access == ACCESS_FETCH)
+        e->block = NULL;           /* a translation failed: the block before it is complete */
+    settle_block(e);
+    if (e->refusal.access == ACCESS_FETCH)
+        fetch_refused(e, linear);
+    else
+        data_refused(e, linear);
+    update_limit(e);
+}

@@ -1,0 +1,180 @@
+/* Guest state in and out of the VMCS, and the exit record (manual: "VM Entries", "VM Exits"). */
+#include "state.h"
+
+_Static_assert(VMCS_FIELD_COUNT <= 256, "struct vcpu holds 256 fields");
+_Static_assert(VMCS_GUEST_TR_SELECTOR == VMCS_GUEST_ES_SELECTOR + TR && VMCS_GUEST_TR_LIMIT == VMCS_GUEST_ES_LIMIT + TR &&
+               VMCS_GUEST_TR_AR_BYTES == VMCS_GUEST_ES_AR_BYTES + TR && VMCS_GUEST_TR_BASE == VMCS_GUEST_ES_BASE + TR,
+               "segment fields are in register order");
+
+enum { AR_UNUSABLE = 1 << 16, PENDING_BS = 1 << 14 };
+
+uint32_t flags_to_access_rights(uint32_t flags) { return (flags >> 8 & 0xf0ff) | (flags & DESC_P ? 0 : AR_UNUSABLE); }
+
+uint32_t access_rights_to_flags(uint32_t rights)
+{
+    return rights & AR_UNUSABLE ? (rights & 0xf07f) << 8 & ~(uint32_t)DESC_P : (rights & 0xf0ff) << 8;
+}
+
+/* Bits whose change makes cached translations wrong. */
+static bool paging_changed(struct engine *e, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+    const uint64_t in_cr0 = CR0_PE | CR0_PG | CR0_WP, in_efer = 1u << 8 | 1u << 10 | 1u << 11;
+    const uint64_t in_cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57;
+    return ((e->core->cr[0] ^ cr0) & in_cr0) || ((e->core->cr[4] ^ cr4) & in_cr4) || ((e->efer ^ efer) & in_efer);
+}
+
+static void load_control(struct engine *e)
+{
+    struct core *c = e->core;
+    uint64_t cr0 = *field(e, VMCS_GUEST_CR0), cr3 = *field(e, VMCS_GUEST_CR3), cr4 = *field(e, VMCS_GUEST_CR4);
+    uint64_t efer = *field(e, VMCS_GUEST_IA32_EFER);
+    bool all = paging_changed(e, cr0, cr4, efer), cr3_changed = c->cr[3] != cr3;
+    c->cr[0] = cr0 | CR0_ET;
+    c->cr[2] = e->vcpu->cr2;
+    c->cr[3] = cr3;
+    c->cr[4] = cr4;
+    e->efer = efer;
+    if (all)
+        tlb_flush_all(e);
+    else if (cr3_changed)
+        tlb_flush_nonglobal(e);
+}
+
+static void load_segment(struct engine *e, int seg)
+{
+    struct core_segment s = {.selector = (uint16_t)*field(e, VMCS_GUEST_ES_SELECTOR + seg), .base = *field(e, VMCS_GUEST_ES_BASE + seg),
+                             .limit = (uint32_t)*field(e, VMCS_GUEST_ES_LIMIT + seg),
+                             .flags = access_rights_to_flags((uint32_t)*field(e, VMCS_GUEST_ES_AR_BYTES + seg))};
+    *(seg == LDTR ? &e->core->ldt : seg == TR ? &e->core->tr : &e->core->segs[seg]) = s;
+}
+
+static void load_tables(struct engine *e)
+{
+    e->core->gdt.base = *field(e, VMCS_GUEST_GDTR_BASE);
+    e->core->gdt.limit = (uint16_t)*field(e, VMCS_GUEST_GDTR_LIMIT);
+    e->core->idt.base = *field(e, VMCS_GUEST_IDTR_BASE);
+    e->core->idt.limit = (uint16_t)*field(e, VMCS_GUEST_IDTR_LIMIT);
+}
+
+/* Another vcpu's x87 and SSE registers stand in the core until this one's are needed: at entry. */
+static void load_fpu(struct engine *e, struct vcpu *v)
+{
+    size_t n = (size_t)(layout.fpu_end - layout.fpu);
+    if (e->loaded == v)
+        return;
+    engine_sync(e, e->loaded);
+    memcpy(e->env + layout.fpu, v->fpu_bytes == n ? v->fpu : e->fpu_reset, n);
+    e->loaded = v;
+    tlb_flush_all(e);              /* one tag: the other vcpu's mappings */
+}
+
+/* What no entry may pass to the core, whatever the VMCS says; the whole of the manual's checks stand above this. */
+static bool state_can_run(struct engine *e)
+{
+    uint64_t cr0 = *field(e, VMCS_GUEST_CR0), cr4 = *field(e, VMCS_GUEST_CR4), efer = *field(e, VMCS_GUEST_IA32_EFER);
+    bool lma = efer >> 10 & 1, pg = cr0 >> 31 & 1;
+    if ((pg && !(cr0 & CR0_PE)) || (lma && !(pg && cr4 & CR4_PAE)) || *field(e, VMCS_GUEST_ACTIVITY_STATE) > ACTIVITY_HLT)
+        return false;
+    return !(lma && *field(e, VMCS_GUEST_RFLAGS) >> 17 & 1);
+}
+
+bool load_guest(struct engine *e, struct vcpu *v)
+{
+    struct core *c = e->core;
+    uint64_t interruptibility = *field(e, VMCS_GUEST_INTERRUPTIBILITY_INFO), flags = *field(e, VMCS_GUEST_RFLAGS);
+    if (!state_can_run(e))
+        return false;
+    load_fpu(e, v);
+    memcpy(c->regs, v->gpr, sizeof v->gpr);
+    c->regs[RSP] = *field(e, VMCS_GUEST_RSP);
+    c->rip = *field(e, VMCS_GUEST_RIP);
+    load_control(e);
+    for (int seg = ES; seg <= TR; seg++)
+        load_segment(e, seg);
+    load_tables(e);
+    e->cs_dpl = c->segs[CS].flags >> DESC_DPL_SHIFT & 3;
+    e->cpl = !(c->cr[0] & CR0_PE) ? 0 : flags >> 17 & 1 ? 3 : (int)(c->segs[SS].flags >> DESC_DPL_SHIFT & 3);
+    e->shadow_is_mov_ss = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_MOV_SS;
+    e->nmi_blocked = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_NMI;
+    bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
+    c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
+    e->stepping = e->step_fetch = false;
+    set_guest_rflags(e, flags);
+    sync_mode(e);
+    return true;
+}
+
+/* The event that software asked to inject, else a pending single-step trap. */
+void inject_at_entry(struct engine *e)
+{
+    uint64_t info = *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD), *pending = field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS);
+    if (info >> 31 & 1) {
+        struct event ev = {.type = (enum event_type)(info >> 8 & 7), .vector = (uint8_t)info, .has_error = info >> 11 & 1,
+                           .error = (uint32_t)*field(e, VMCS_VM_ENTRY_EXCEPTION_ERROR_CODE), .cr2 = e->vcpu->cr2,
+                           .instruction_length = (uint32_t)*field(e, VMCS_VM_ENTRY_INSTRUCTION_LEN)};
+        *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD) = info & ~(1ull << 31);
+        inject(e, ev);
+    } else if (*pending & PENDING_BS && !events_blocked(e)) {
+        *pending = 0;
+        raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = PENDING_BS});
+    }
+}
+
+static void save_segment(struct engine *e, int seg)
+{
+    struct core_segment s = guest_segment(e, seg);
+    *field(e, VMCS_GUEST_ES_SELECTOR + seg) = s.selector;
+    *field(e, VMCS_GUEST_ES_BASE + seg) = s.base;
+    *field(e, VMCS_GUEST_ES_LIMIT + seg) = s.limit;
+    *field(e, VMCS_GUEST_ES_AR_BYTES + seg) = flags_to_access_rights(s.flags);
+}
+
+void save_guest(struct engine *e)
+{
+    struct core *c = e->core;
+    struct vcpu *v = e->vcpu;
+    memcpy(v->gpr, c->regs, sizeof v->gpr);
+    v->cr2 = c->cr[2];
+    *field(e, VMCS_GUEST_RSP) = c->regs[RSP];
+    *field(e, VMCS_GUEST_RIP) = c->rip;
+    *field(e, VMCS_GUEST_RFLAGS) = guest_rflags(e);
+    *field(e, VMCS_GUEST_CR0) = c->cr[0];
+    *field(e, VMCS_GUEST_CR3) = c->cr[3];
+    *field(e, VMCS_GUEST_CR4) = c->cr[4];
+    *field(e, VMCS_GUEST_IA32_EFER) = e->efer;
+    for (int seg = ES; seg <= TR; seg++)
+        save_segment(e, seg);
+    *field(e, VMCS_GUEST_GDTR_BASE) = c->gdt.base;
+    *field(e, VMCS_GUEST_GDTR_LIMIT) = c->gdt.limit;
+    *field(e, VMCS_GUEST_IDTR_BASE) = c->idt.base;
+    *field(e, VMCS_GUEST_IDTR_LIMIT) = c->idt.limit;
+    uint64_t shadow = !events_blocked(e) ? 0 : e->shadow_is_mov_ss ? INTERRUPTIBILITY_BLOCKING_BY_MOV_SS : INTERRUPTIBILITY_BLOCKING_BY_STI;
+    *field(e, VMCS_GUEST_INTERRUPTIBILITY_INFO) = shadow | (e->nmi_blocked ? INTERRUPTIBILITY_BLOCKING_BY_NMI : 0);
+}
+
+void fill_exit(struct engine *e, uint32_t reason, uint64_t qualification, uint32_t length)
+{
+    e->exit = (struct exit_record){.reason = reason, .qualification = qualification, .instruction_length = length,
+                                   .rip = e->core->rip, .instructions = e->retired, .cycles = cycles_now(e),
+                                   .sequence = ++e->counters.exits};
+    e->exit_ready = true;
+}
+
+/* The exit-information fields of the VMCS show what the record shows. */
+void publish_exit(struct engine *e)
+{
+    const struct exit_record *x = &e->exit;
+    e->exit.rip = e->core->rip;
+    e->exit.instructions = e->retired;
+    e->exit.cycles = cycles_now(e);
+    *field(e, VMCS_VM_EXIT_REASON) = x->reason;
+    *field(e, VMCS_EXIT_QUALIFICATION) = x->qualification;
+    *field(e, VMCS_VM_EXIT_INSTRUCTION_LEN) = x->instruction_length;
+    *field(e, VMCS_GUEST_LINEAR_ADDRESS) = x->guest_linear;
+    *field(e, VMCS_GUEST_PHYSICAL_ADDRESS) = x->guest_physical;
+    *field(e, VMCS_VM_EXIT_INTR_INFO) = x->interruption_info;
+    *field(e, VMCS_VM_EXIT_INTR_ERROR_CODE) = x->interruption_error;
+    *field(e, VMCS_IDT_VECTORING_INFO_FIELD) = x->idt_vectoring_info;
+    *field(e, VMCS_IDT_VECTORING_ERROR_CODE) = x->idt_vectoring_error;
+    *field(e, VMCS_VMX_INSTRUCTION_INFO) = x->instruction_info;
+}
