@@ -75,7 +75,7 @@ class Layout:
     def top(self) -> int:
         """Return the first address after all that is claimed below 3 GiB, at least 1 MiB."""
         ends = (claim.end for claim in self._claims if claim.end <= HOLE_START)
-        return max(HIGH_START, *ends, HIGH_START)
+        return max([HIGH_START, *ends])
 
     def placements(self) -> tuple[Placement, ...]:
         """Return what has been put, sorted by address."""

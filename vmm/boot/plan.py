@@ -7,7 +7,6 @@ A ``BootPlan`` is a value. The loaders of this room make one from an image and t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 
 class Mode(Enum):
@@ -48,9 +47,6 @@ class Table:
     limit: int = 0xFFFF
 
 
-NO_REGISTERS: Mapping[str, int] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class StartState:
     """Registers of the first processor; what is not named here is as after INIT.
@@ -64,7 +60,7 @@ class StartState:
 
     mode: Mode
     rip: int
-    gpr: Mapping[str, int] = field(default=NO_REGISTERS)
+    gpr: Mapping[str, int] = field(default_factory=dict)
     cr3: int = 0
     cr4: int = 0
     cs: Selector = Selector(0)

@@ -1,0 +1,96 @@
+"""``ring1 run``: the options, as DESIGN names them. Everything is parsed by ``Config.of``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_Image = Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="The kernel; none: a demo.")]
+
+
+def _text(name: str, metavar: str, words: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=words)
+
+
+def run(
+    image: _Image = None,
+    technique: Annotated[
+        str | None, _text("--technique", "vtx|trap|pv|svm", "How the guest is held [vtx].")
+    ] = None,
+    mmu: Annotated[str | None, _text("--mmu", "ept|shadow", "Whose page tables [ept].")] = None,
+    dialect: Annotated[
+        list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects.")
+    ] = None,
+    cpus: Annotated[str | None, _text("--cpus", "N", "Processors [1].")] = None,
+    memory: Annotated[str | None, _text("--memory", "SIZE", "RAM [256M].")] = None,
+    cmdline: Annotated[str | None, _text("--cmdline", "S", "Words for the guest.")] = None,
+    initrd: Annotated[
+        list[str] | None,
+        _text("--initrd", "F", 'A module, "FILE words"; may be repeated.'),
+    ] = None,
+    disk: Annotated[list[str] | None, _text("--disk", "F", "A disk image.")] = None,
+    net: Annotated[str | None, _text("--net", "...", "A network backend.")] = None,
+    timing: Annotated[
+        str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")
+    ] = None,
+    cpu_model: Annotated[
+        str | None, _text("--cpu-model", "NAME", "Processor [cascade-lake].")
+    ] = None,
+    trace: Annotated[
+        str | None, _text("--trace", "F.perfetto|F.txt", "Write a trace of the exits.")
+    ] = None,
+    stats: Annotated[
+        str | None, _text("--stats", "table|json|FILE", "Form of the statistics [table].")
+    ] = None,
+    max_cycles: Annotated[str | None, _text("--max-cycles", "N", "Stop after N cycles.")] = None,
+    max_instructions: Annotated[
+        str | None, _text("--max-instructions", "N", "Stop after N instructions.")
+    ] = None,
+    timeout: Annotated[
+        str | None, _text("--timeout", "SECONDS", "Stop after this much host time.")
+    ] = None,
+    serial_file: Annotated[
+        str | None, _text("--serial-file", "F", "Write serial output to F, not stdout.")
+    ] = None,
+    gdb: Annotated[str | None, _text("--gdb", "[HOST:]PORT", "Serve a debugger.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the debugger.")] = False,
+    reboot: Annotated[
+        bool, typer.Option("--reboot/--no-reboot", help="Restart the guest on a reset.")
+    ] = True,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: tracebacks.")
+    ] = 0,
+) -> int:
+    """Boot IMAGE (or the built-in demo): serial output to stdout, then a table of VM-exits.
+
+    On a terminal Ctrl-C goes to the guest and Ctrl-A x quits.
+    """
+    from vmm.cli.session import run_session
+    from vmm.config import Config
+
+    return run_session(
+        Config.of(
+            image=Path(image) if image is not None else None,
+            technique=technique,
+            mmu=mmu,
+            dialects=dialect,
+            cpus=cpus,
+            memory=memory,
+            cmdline=cmdline,
+            initrds=initrd,
+            disks=disk,
+            net=net,
+            timing=timing,
+            cpu_model=cpu_model,
+            trace=trace,
+            stats=stats,
+            max_cycles=max_cycles,
+            max_instructions=max_instructions,
+            timeout=timeout,
+            serial_file=serial_file,
+            gdb=gdb,
+            wait=wait,
+            reboot=reboot,
+            verbose=verbose,
+        )
+    )

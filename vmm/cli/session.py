@@ -1,0 +1,66 @@
+"""One ``ring1 run`` from first to last: open what is written, attend the VM, report.
+
+The order is the contract: nothing runs before every output can be written, the terminal is back
+before a word of the report is printed, and statistics come last on stderr.
+"""
+
+import sys
+import time
+from contextlib import ExitStack, closing
+
+from vmm.cli.attendant import Attendant
+from vmm.cli.sink import SerialSink, StatsFile
+from vmm.config import Config, Stats
+from vmm.observe.stats import RunResult, Statistics
+
+
+def run_session(config: Config) -> int:
+    """Run what ``config`` says; return the process status."""
+    from vmm import VM
+
+    with ExitStack() as outputs:
+        report = (
+            outputs.enter_context(closing(StatsFile(config.stats_file)))
+            if config.stats_file
+            else None
+        )
+        sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
+        began = time.monotonic()
+        attendant = Attendant(config.timeout)
+        with VM(
+            config.image,
+            config=config,
+            serial_output=sink.write,
+            poll_input=attendant.poll,
+            wait_idle=attendant.wait if attendant.interactive else None,
+        ) as vm:
+            attendant.interrupt = vm.interrupt
+            sink.on_closed = lambda: vm.interrupt("interrupted")
+            with attendant:
+                result = vm.run()
+            wall_seconds = time.monotonic() - began
+            _print_message(result, quiet=sink.closed)
+            _write_statistics(config, result, wall_seconds, report)
+        return result.status
+
+
+def _print_message(result: RunResult, *, quiet: bool) -> None:
+    """Say why the guest ended, unless it ended well or its reader has gone."""
+    if result.message and not quiet:
+        print(f"ring1: {result.message}", file=sys.stderr)
+
+
+def _write_statistics(
+    config: Config, result: RunResult, wall_seconds: float, report: StatsFile | None
+) -> None:
+    statistics = Statistics.of(result, wall_seconds, digest=config.stats is not Stats.TABLE)
+    match config.stats:
+        case Stats.TABLE:
+            from vmm.cli.table import print_table
+
+            print_table(statistics)
+        case Stats.JSON:
+            print(statistics.to_json(), file=sys.stderr)
+        case Stats.FILE:
+            assert report is not None
+            report.commit(statistics.to_json() + "\n")

@@ -1,0 +1,26 @@
+"""Statistics as a table for people, on stderr."""
+
+from rich.console import Console
+from rich.table import Table
+
+from vmm.observe.stats import Statistics
+
+
+def print_table(statistics: Statistics) -> None:
+    """Print the exits by frequency, and the totals below."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    table = Table(title="VM-exits", title_justify="left", show_footer=False)
+    table.add_column("exit")
+    for heading in ("count", "share", "cycles"):
+        table.add_column(heading, justify="right")
+    for name, count, share, cycles in statistics.rows():
+        table.add_row(name, f"{count:,}", f"{share:.1%}", f"{cycles:,}")
+    if statistics.exits:
+        console.print(table)
+    total = sum(statistics.exits.values())
+    console.print(
+        f"{statistics.reason}, status {statistics.status}: {total:,} exits, "
+        f"{statistics.instructions:,} instructions, {statistics.cycles:,} cycles, "
+        f"{statistics.wall_seconds:.3f} s",
+        soft_wrap=True,
+    )

@@ -1,0 +1,15 @@
+"""The commands of the plan that are not built yet: each refuses in one sentence, status 64."""
+
+UNBUILT = {
+    "stat": "statistics of a run as perf kvm stat prints them",
+    "debug": "the debugger for VM-exits, forwards and backwards",
+    "trace": "Perfetto and ftrace traces",
+    "explain": "why an entry failed, a walk faulted, a guest hangs",
+    "compare": "one guest under several techniques, side by side",
+    "lab": "the experiments with their charts",
+    "fuzz": "differential runs of random programs",
+    "kut": "the kvm-unit-tests ladder",
+    "snapshot": "snapshot files",
+    "migrate": "migration between two processes",
+    "demo": "the guided demonstrations",
+}
