@@ -1,0 +1,1 @@
+"""What instructions do, one kind a file; each has a `TABLE` from mnemonic to builder."""
