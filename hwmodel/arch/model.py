@@ -1,0 +1,207 @@
+"""A CPU model: what a processor is and can do, read from `models/<name>.toml`.
+
+In the file every number is a table `{ value = ..., source = "..." }`. A key that is missing or
+unknown, a number without a source and values that contradict each other are refused, with the file
+and the key.
+"""
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from hwmodel.arch.features import BY_NAME, NEEDS
+
+MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = "cascade-lake"
+BRAND_BYTES = 47  # leaves 0x80000002 to 0x80000004 hold 48, the last of them 0
+HZ_PER_MHZ = 1_000_000
+
+
+class ModelError(ValueError):
+    """A model file that does not exist or makes no sense: one line, with file and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One cache as leaf 4 tells of it; `kind` is 1 data, 2 instruction, 3 unified."""
+
+    level: int
+    kind: int
+    ways: int
+    sets: int
+    line: int
+    shared: bool
+    """Whether all logical processors share it, or each has its own."""
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.ways * self.sets * self.line
+
+
+@dataclass(frozen=True, slots=True)
+class CpuModel:
+    """A processor: identity, address widths, clocks in Hz, features by name, caches."""
+
+    name: str
+    vendor: str
+    brand: str
+    family: int
+    model: int
+    stepping: int
+    physical_bits: int
+    linear_bits: int
+    tsc_hz: int
+    crystal_hz: int
+    bus_hz: int
+    features: frozenset[str]
+    caches: tuple[Cache, ...]
+
+    @classmethod
+    def load(cls, name: str = DEFAULT_MODEL, folder: Path = MODELS) -> Self:
+        """The model of that name. Raises ModelError if there is none, or it makes no sense."""
+        path = folder / f"{name}.toml"
+        if name not in names(folder):
+            raise ModelError(f"no CPU model {name!r}; there are: {', '.join(names(folder))}")
+        try:
+            raw = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ModelError(f"{path.name}: not TOML: {error}") from None
+        return cls._from(_Section(path.name, "", raw), name)
+
+    @classmethod
+    def _from(cls, file: "_Section", name: str) -> Self:
+        identity, widths = file.section("identity"), file.section("address_bits")
+        clocks = file.section("clocks")
+        model = cls(
+            name,
+            *(identity.text(key) for key in ("vendor", "brand")),
+            *(identity.number(key) for key in ("family", "model", "stepping")),
+            *(widths.number(key) for key in ("physical", "linear")),
+            *(clocks.number(key) for key in ("tsc_hz", "crystal_hz", "bus_hz")),
+            frozenset(name for group in file.rows("features") for name in group.names("names")),
+            tuple(_cache(row) for row in file.rows("caches")),
+        )
+        for section in (identity, widths, clocks, file):
+            section.done()
+        model.check(file.file)
+        return model
+
+    def check(self, file: str) -> None:
+        """Raise ModelError, naming `file` and the key, for values that contradict each other."""
+        for wrong, complaint in (
+            (len(self.vendor) != 12, f"identity.vendor {self.vendor!r} must have 12 characters"),
+            (
+                len(self.brand) > BRAND_BYTES,
+                f"identity.brand has {len(self.brand)} characters; {BRAND_BYTES} fit",
+            ),
+            (not 6 <= self.family <= 15, f"identity.family {self.family} must be 6 to 15"),
+            (not 0 <= self.model <= 255, f"identity.model {self.model} must be 0 to 255"),
+            (not 0 <= self.stepping <= 15, f"identity.stepping {self.stepping} must be 0 to 15"),
+            (
+                not 32 <= self.physical_bits <= 52,
+                f"address_bits.physical {self.physical_bits} must be 32 to 52",
+            ),
+            (
+                self.linear_bits != (57 if "la57" in self.features else 48),
+                f"address_bits.linear {self.linear_bits} must be 57 with la57, else 48",
+            ),
+            (
+                self.tsc_hz <= 0 or self.crystal_hz <= 0 or self.tsc_hz % self.crystal_hz != 0,
+                f"clocks.tsc_hz {self.tsc_hz} must be a multiple of crystal_hz {self.crystal_hz}",
+            ),
+            *self._feature_complaints(),
+        ):
+            if wrong:
+                raise ModelError(f"{file}: {complaint}")
+
+    def _feature_complaints(self) -> list[tuple[bool, str]]:
+        unknown = [(True, f"features: unknown {name!r}") for name in self.features - set(BY_NAME)]
+        unmet = [
+            (True, f"features: {name!r} needs {need!r}")
+            for name in self.features
+            for need in NEEDS.get(name, ())
+            if need not in self.features
+        ]
+        return sorted(unknown) + sorted(unmet)
+
+    def without(self, *names: str) -> Self:
+        """The model without these features. Raises ModelError if another one needs them."""
+        return self._changed(self.features - set(names))
+
+    def plus(self, *names: str) -> Self:
+        """The model with these features too. Raises ModelError if one is unknown or unmet."""
+        return self._changed(self.features | set(names))
+
+    def _changed(self, features: frozenset[str]) -> Self:
+        linear = 57 if "la57" in features else 48
+        changed = replace(self, features=features, linear_bits=linear)
+        changed.check(f"CPU model {self.name}")
+        return changed
+
+
+def names(folder: Path = MODELS) -> list[str]:
+    """The names of all models, in order."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def _cache(row: "_Section") -> Cache:
+    cache = Cache(
+        *(row.integer(key) for key in ("level", "kind", "ways", "sets", "line")),
+        shared=row.take("shared", bool),
+    )
+    row.done()
+    return cache
+
+
+class _Section:
+    """A TOML table that knows where it is, and which of its keys nobody asked for."""
+
+    def __init__(self, file: str, path: str, table: dict[str, object]) -> None:
+        self.file, self.path, self.table = file, path, dict(table)
+
+    def error(self, key: str, complaint: str) -> ModelError:
+        return ModelError(f"{self.file}: {f'{self.path}.{key}'.strip('.')} {complaint}")
+
+    def take[T](self, key: str, kind: type[T]) -> T:
+        if key not in self.table:
+            raise self.error(key, "is missing")
+        value = self.table.pop(key)
+        if type(value) is not kind:
+            raise self.error(key, f"must be a {kind.__name__}, not {value!r}")
+        return value
+
+    def section(self, key: str) -> "_Section":
+        return _Section(self.file, f"{self.path}.{key}".strip("."), self.take(key, dict))
+
+    def text(self, key: str) -> str:
+        return self.take(key, str)
+
+    def integer(self, key: str) -> int:
+        return self.take(key, int)
+
+    def number(self, key: str) -> int:
+        table = self.section(key)
+        value = table.integer("value")
+        table.source()
+        table.done()
+        return value
+
+    def names(self, key: str) -> list[str]:
+        found = [str(name) for name in self.take(key, list)]
+        self.source()
+        self.done()
+        return found
+
+    def rows(self, key: str) -> list["_Section"]:
+        rows = self.take(key, list)
+        return [_Section(self.file, f"{key}[{index}]", row) for index, row in enumerate(rows)]
+
+    def source(self) -> None:
+        if not self.take("source", str).strip():
+            raise self.error("source", "is empty: say where the number comes from")
+
+    def done(self) -> None:
+        for key in self.table:
+            raise self.error(key, "is unknown")

@@ -1,0 +1,1 @@
+"""The instruction executor: Unicorn, driven by the C engine."""

@@ -1,0 +1,185 @@
+"""A physical CPU: one engine, its modelled TLB and its clock.
+
+`enter(vmcs, until) -> Exit` has the shape of KVM_RUN: load, run, save, and say why it stopped.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hwmodel.cpu.unicorn import ffi, lib
+from hwmodel.mem.ram import PAGE, Ram
+from hwmodel.timing.clock import Clock
+from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.state import Vmcs
+
+READ, WRITE, FETCH = 0, 1, 2
+
+
+class EngineError(Exception):
+    """The native engine cannot be made or cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Guest-physical memory [gpa, gpa+size) at host-physical `hpa`; bytes, 4 KiB aligned."""
+
+    gpa: int
+    size: int
+    hpa: int
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a guest access is not possible.
+
+    `vector` is the exception (None: no memory there, an EPT violation at `gpa`).
+    """
+
+    vector: int | None
+    error_code: int = 0
+    address: int = 0
+    gpa: int = 0
+
+
+class Pcpu:
+    """One physical CPU over `ram`. Cycles go to `clock`, which it alone advances."""
+
+    def __init__(self, ram: Ram, clock: Clock) -> None:
+        """Make the engine. Raises EngineError with one line when Unicorn refuses."""
+        self.ram = ram
+        self.clock = clock
+        self._native: Any = ffi.gc(lib.engine_create(ram.pointer, ram.size), lib.engine_destroy)
+        if message := ffi.string(lib.engine_message(self._native)).decode():
+            raise EngineError(message)
+        self._record: Final = ffi.new("struct exit_record *")
+        self._fault: Final = ffi.new("uint64_t[3]")
+        words = (ram.size // PAGE + 63) // 64
+        log = ffi.buffer(lib.engine_dirty_log(self._native), words * 8)
+        self.dirty_log: Final = memoryview(log).cast("Q")
+
+    def close(self) -> None:
+        """Free the engine and all it holds; using the pCPU afterwards is an error."""
+        self.dirty_log.release()
+        ffi.release(self._native)
+
+    def enter(self, vmcs: Vmcs, until: int) -> Exit:
+        """Run the guest until it exits or `until` instructions have retired on this pCPU."""
+        lib.engine_enter(self._native, vmcs.native, until, self._record)
+        vmexit = Exit(self._record)
+        self.clock.now = vmexit.cycle
+        return vmexit
+
+    def interrupt(self) -> None:
+        """Make `enter` come back soon, with INTERRUPTED; from a signal handler or a thread."""
+        lib.engine_interrupt(self._native)
+
+    @property
+    def message(self) -> str:
+        """What the engine says about an INTERNAL stop."""
+        return ffi.string(lib.engine_message(self._native)).decode()  # type: ignore[no-any-return]
+
+    @property
+    def instructions(self) -> int:
+        """Instructions retired so far."""
+        return lib.engine_instructions(self._native)  # type: ignore[no-any-return]
+
+    def advance(self, cycles: int) -> None:
+        """Let time pass without instructions."""
+        lib.engine_add_cycles(self._native, cycles)
+        self.clock.now += cycles
+
+    def set_clock(self, instructions: int, cycles: int) -> None:
+        """Put both counts where a snapshot had them."""
+        lib.engine_set_clock(self._native, instructions, cycles)
+        self.clock.now = cycles
+
+    def set_slots(self, slots: list[Slot]) -> None:
+        """Lay out guest-physical memory: the flat EPT."""
+        native = ffi.new("struct memory_slot[]", len(slots))
+        for cell, slot in zip(native, slots, strict=True):
+            cell.gpa, cell.size, cell.hpa, cell.writable = (
+                slot.gpa, slot.size, slot.hpa, slot.writable,
+            )  # fmt: skip
+        lib.engine_set_slots(self._native, native, len(slots))
+
+    def host_wrote(self, hpa: int, size: int) -> None:
+        """Say that software wrote machine memory: code translated from it is dropped."""
+        lib.engine_host_wrote(self._native, hpa, size)
+
+    def harvest_dirty(self) -> None:
+        """Call after clearing bits of `dirty_log`: later writes are logged afresh."""
+        lib.engine_harvest_dirty(self._native)
+
+    def flush_tlb(self) -> None:
+        """Drop every translation."""
+        lib.engine_flush_tlb(self._native)
+
+    def invalidate_page(self, linear: int) -> None:
+        """Drop the translation of one linear page."""
+        lib.engine_invalidate_page(self._native, linear)
+
+    def sync(self, vmcs: Vmcs) -> None:
+        """Bring the x87 and SSE state of `vmcs` up to date, if the engine holds it."""
+        lib.engine_sync(self._native, vmcs.native)
+
+    def forget(self, vmcs: Vmcs) -> None:
+        """Reload `vmcs` in full at its next entry: its state was changed from outside."""
+        lib.engine_forget_vcpu(self._native, vmcs.native)
+
+    def counters(self) -> dict[str, int]:
+        """Return the engine's counters by name."""
+        native = lib.engine_counters(self._native)
+        names = [name for name, _ in ffi.typeof("struct engine_counters").fields]
+        return {name: getattr(native, name) for name in names}
+
+    def read(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
+        """Read guest memory as an instruction would, with its faults and accessed bits."""
+        buffer = ffi.new("uint8_t[]", size)
+        if fault := self._access(vmcs, linear, buffer, size, READ, user):
+            return fault
+        return bytes(buffer)
+
+    def write(self, vmcs: Vmcs, linear: int, data: bytes, *, user: bool = False) -> Fault | None:
+        """Write guest memory as an instruction would."""
+        buffer = ffi.new("uint8_t[]", bytes(data))
+        return self._access(vmcs, linear, buffer, len(data), WRITE, user)
+
+    def _access(
+        self, vmcs: Vmcs, linear: int, buffer: Any, size: int, access: int, user: bool
+    ) -> Fault | None:
+        code = lib.vcpu_access(
+            self._native, vmcs.native, linear, buffer, size, access, user, self._fault
+        )
+        return self._fault_of(code)
+
+    def translate(self, vmcs: Vmcs, linear: int, access: int = READ, *, user: bool = False) -> int | Fault:
+        """Return the guest-physical address, without any side effect."""
+        gpa = ffi.new("uint64_t *")
+        code = lib.vcpu_translate(
+            self._native, vmcs.native, linear, access, user, gpa, self._fault
+        )
+        return self._fault_of(code) or int(gpa[0])
+
+    def _fault_of(self, code: int) -> Fault | None:
+        first, second, third = self._fault
+        if code == 1:
+            return Fault(int(first), int(second), int(third))
+        return Fault(None, gpa=int(first), address=int(second)) if code else None
+
+    def xmm(self, vmcs: Vmcs, index: int) -> int:
+        """Return an XMM register as a 128-bit int."""
+        buffer = ffi.new("uint8_t[16]")
+        lib.vcpu_get_xmm(self._native, vmcs.native, index, buffer)
+        return int.from_bytes(bytes(buffer), "little")
+
+    def set_xmm(self, vmcs: Vmcs, index: int, value: int) -> None:
+        """Write an XMM register."""
+        buffer = ffi.new("uint8_t[16]", value.to_bytes(16, "little"))
+        lib.vcpu_set_xmm(self._native, vmcs.native, index, buffer)
+
+    def fxsave(self, vmcs: Vmcs) -> bytes:
+        """Return x87 and SSE state in architectural form (512 bytes, in FXSAVE's places)."""
+        buffer = ffi.new("uint8_t[512]")
+        lib.vcpu_fxsave(self._native, vmcs.native, buffer)
+        return bytes(buffer)

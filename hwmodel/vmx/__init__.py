@@ -1,0 +1,1 @@
+"""VT-x: the VMCS, and what an entry needs."""
