@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from hwmodel.arch.features import BY_NAME, NEEDS
+from hwmodel.arch.sourced import ModelError, SourcedTable
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "cascade-lake"
 BRAND_BYTES = 47  # leaves 0x80000002 to 0x80000004 hold 48, the last of them 0
-HZ_PER_MHZ = 1_000_000
-
-
-class ModelError(ValueError):
-    """A model file that does not exist or makes no sense: one line, with file and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +64,26 @@ class CpuModel:
             raw = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ModelError(f"{path.name}: not TOML: {error}") from None
-        return cls._from(_Section(path.name, "", raw), name)
+        return cls._from(SourcedTable(path.name, "", raw), name)
 
     @classmethod
-    def _from(cls, file: "_Section", name: str) -> Self:
+    def _from(cls, file: SourcedTable, name: str) -> Self:
         identity, widths = file.section("identity"), file.section("address_bits")
         clocks = file.section("clocks")
         model = cls(
-            name,
-            *(identity.text(key) for key in ("vendor", "brand")),
-            *(identity.number(key) for key in ("family", "model", "stepping")),
-            *(widths.number(key) for key in ("physical", "linear")),
-            *(clocks.number(key) for key in ("tsc_hz", "crystal_hz", "bus_hz")),
-            frozenset(name for group in file.rows("features") for name in group.names("names")),
-            tuple(_cache(row) for row in file.rows("caches")),
+            name=name,
+            vendor=identity.text("vendor"),
+            brand=identity.text("brand"),
+            family=identity.number("family"),
+            model=identity.number("model"),
+            stepping=identity.number("stepping"),
+            physical_bits=widths.number("physical"),
+            linear_bits=widths.number("linear"),
+            tsc_hz=clocks.number("tsc_hz"),
+            crystal_hz=clocks.number("crystal_hz"),
+            bus_hz=clocks.number("bus_hz"),
+            features=frozenset(f for group in file.rows("features") for f in group.names("names")),
+            caches=tuple(_cache(row) for row in file.rows("caches")),
         )
         for section in (identity, widths, clocks, file):
             section.done()
@@ -146,62 +148,15 @@ def names(folder: Path = MODELS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
-def _cache(row: "_Section") -> Cache:
+def _cache(row: SourcedTable) -> Cache:
     cache = Cache(
-        *(row.integer(key) for key in ("level", "kind", "ways", "sets", "line")),
+        level=row.integer("level"),
+        kind=row.integer("kind"),
+        ways=row.integer("ways"),
+        sets=row.integer("sets"),
+        line=row.integer("line"),
         shared=row.take("shared", bool),
     )
+    row.source()
     row.done()
     return cache
-
-
-class _Section:
-    """A TOML table that knows where it is, and which of its keys nobody asked for."""
-
-    def __init__(self, file: str, path: str, table: dict[str, object]) -> None:
-        self.file, self.path, self.table = file, path, dict(table)
-
-    def error(self, key: str, complaint: str) -> ModelError:
-        return ModelError(f"{self.file}: {f'{self.path}.{key}'.strip('.')} {complaint}")
-
-    def take[T](self, key: str, kind: type[T]) -> T:
-        if key not in self.table:
-            raise self.error(key, "is missing")
-        value = self.table.pop(key)
-        if type(value) is not kind:
-            raise self.error(key, f"must be a {kind.__name__}, not {value!r}")
-        return value
-
-    def section(self, key: str) -> "_Section":
-        return _Section(self.file, f"{self.path}.{key}".strip("."), self.take(key, dict))
-
-    def text(self, key: str) -> str:
-        return self.take(key, str)
-
-    def integer(self, key: str) -> int:
-        return self.take(key, int)
-
-    def number(self, key: str) -> int:
-        table = self.section(key)
-        value = table.integer("value")
-        table.source()
-        table.done()
-        return value
-
-    def names(self, key: str) -> list[str]:
-        found = [str(name) for name in self.take(key, list)]
-        self.source()
-        self.done()
-        return found
-
-    def rows(self, key: str) -> list["_Section"]:
-        rows = self.take(key, list)
-        return [_Section(self.file, f"{key}[{index}]", row) for index, row in enumerate(rows)]
-
-    def source(self) -> None:
-        if not self.take("source", str).strip():
-            raise self.error("source", "is empty: say where the number comes from")
-
-    def done(self) -> None:
-        for key in self.table:
-            raise self.error(key, "is unknown")
