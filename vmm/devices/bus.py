@@ -75,6 +75,10 @@ class Bus:
         """Return each device once, in the order of registration."""
         return list(self._devices)
 
+    def answers(self, address: int) -> bool:
+        """True if some device owns `address`."""
+        return self._find(address, 1) is not None
+
     def read(self, address: int, size: int) -> int:
         """Return `size` (1, 2, 4, 8) bytes at `address`; all ones where nobody answers."""
         found = self._find(address, size)

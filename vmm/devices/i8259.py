@@ -53,8 +53,7 @@ class I8259:
     def update(self) -> None:
         """Recompute the requests from the lines, and the output from the requests."""
         self.irr = self.lines & (self.latched | self.elcr)
-        self.asserted = self.pending() is not None
-        self._output(self.asserted)
+        self._drive(self.pending() is not None)
 
     def pending(self) -> int | None:
         """Return the line that would be acknowledged now, or None."""
@@ -80,7 +79,7 @@ class I8259:
             self.isr |= bit
         elif self.rotate_on_auto_eoi:
             self.lowest = number
-        self._output(False)  # noqa: FBT003 - a wire's level
+        self._drive(asserted=False)  # INTA drops the output: a second request makes a new edge
         self.update()
         return number
 
@@ -133,6 +132,11 @@ class I8259:
         for name, value in zip(_SAVED, values, strict=True):
             setattr(self, name, type(getattr(self, name))(value))
         self.asserted = self.pending() is not None
+
+    def _drive(self, asserted: bool) -> None:  # noqa: FBT001 - a wire's level
+        if asserted != self.asserted:
+            self.asserted = asserted
+            self._output(asserted)
 
     def _icw1(self, value: int) -> None:
         """Initialization: edge sense, mask, service and priority are reset."""

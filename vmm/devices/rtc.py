@@ -150,7 +150,8 @@ class Rtc:
             return None
         hours, minutes, seconds = wanted
         midnight, second_of_day = after // DAY * DAY, after % DAY
-        for hour in (*hours, *(hour + 24 for hour in hours)):
+        both_days: list[int] = [*hours, *(hour + 24 for hour in hours)]
+        for hour in both_days:
             if hour * 3600 + 3599 <= second_of_day:
                 continue
             for minute in minutes:

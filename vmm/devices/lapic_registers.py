@@ -1,0 +1,118 @@
+"""The local APIC's register page: offsets, layouts, and bits kept at a stride of 16 bytes.
+
+Intel SDM, "The Local APIC Block Diagram" (register address map) and "Local Vector Table".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Reg(IntEnum):
+    """Offsets in the page; an x2APIC MSR is 0x800 + offset / 16."""
+
+    ID = 0x020
+    VERSION = 0x030
+    TPR = 0x080
+    APR = 0x090
+    PPR = 0x0A0
+    EOI = 0x0B0
+    RRD = 0x0C0
+    LDR = 0x0D0
+    DFR = 0x0E0
+    SVR = 0x0F0
+    ISR = 0x100
+    TMR = 0x180
+    IRR = 0x200
+    ESR = 0x280
+    ICR = 0x300
+    ICR_HIGH = 0x310
+    LVT_TIMER = 0x320
+    LVT_THERMAL = 0x330
+    LVT_PERFORMANCE = 0x340
+    LVT_LINT0 = 0x350
+    LVT_LINT1 = 0x360
+    LVT_ERROR = 0x370
+    TIMER_INITIAL = 0x380
+    TIMER_CURRENT = 0x390
+    TIMER_DIVIDE = 0x3E0
+    SELF_IPI = 0x3F0
+
+
+MASKED = 1 << 16
+SVR_ENABLED = 1 << 8
+VERSION = 0x0005_0014
+"""An integrated APIC with six LVT entries, without EOI-broadcast suppression."""
+FLAT_MODEL = 0xFFFF_FFFF
+
+LVT_BITS = {
+    Reg.LVT_TIMER: 0x0007_00FF,
+    Reg.LVT_THERMAL: 0x0001_07FF,
+    Reg.LVT_PERFORMANCE: 0x0001_07FF,
+    Reg.LVT_LINT0: 0x0001_A7FF,
+    Reg.LVT_LINT1: 0x0001_A7FF,
+    Reg.LVT_ERROR: 0x0001_00FF,
+}
+"""Writable bits of each local vector table entry."""
+
+WRITABLE = {
+    Reg.TPR: 0xFF,
+    Reg.SVR: 0x03FF,
+    Reg.ICR: 0x000C_CFFF,
+    Reg.TIMER_INITIAL: 0xFFFF_FFFF,
+    Reg.TIMER_DIVIDE: 0x0B,
+    **LVT_BITS,
+}
+"""Writable bits; in x2APIC mode setting another one is a #GP."""
+
+BITMAPS = tuple(
+    bank + word for bank in (Reg.ISR, Reg.TMR, Reg.IRR) for word in range(0, 0x80, 0x10)
+)
+READABLE = frozenset({*map(int, Reg), *BITMAPS})
+
+
+class Esr(IntEnum):
+    """Bits of the error status register that this model can raise."""
+
+    SEND_ILLEGAL_VECTOR = 0x20
+    RECEIVE_ILLEGAL_VECTOR = 0x40
+    ILLEGAL_REGISTER = 0x80
+
+
+class RegisterPage:
+    """4 KiB of registers; `bytes` may be any writable buffer, such as a page of machine memory."""
+
+    def __init__(self) -> None:
+        """All zero."""
+        self.bytes: bytearray | memoryview = bytearray(4096)
+
+    def __getitem__(self, offset: int) -> int:
+        """Return the 32-bit register at `offset`."""
+        return int.from_bytes(self.bytes[offset : offset + 4], "little")
+
+    def __setitem__(self, offset: int, value: int) -> None:
+        """Set the 32-bit register at `offset`."""
+        self.bytes[offset : offset + 4] = value.to_bytes(4, "little")
+
+    def test_bit(self, bank: int, vector: int) -> bool:
+        """Return the bit of `vector` in ISR, TMR or IRR."""
+        return bool(self.bytes[_place(bank, vector)] >> (vector & 7) & 1)
+
+    def set_bit(self, bank: int, vector: int, *, value: bool) -> None:
+        """Set or clear the bit of `vector` in ISR, TMR or IRR."""
+        place, bit = _place(bank, vector), 1 << (vector & 7)
+        self.bytes[place] = self.bytes[place] & ~bit | (bit if value else 0)
+
+    def highest(self, bank: int) -> int:
+        """Return the highest vector set in ISR or IRR, -1 if none.
+
+        One integer of the whole bank: the twelve bytes between two registers are always zero, so
+        bit 128 n + b is bit b of register n.
+        """
+        bits = int.from_bytes(self.bytes[bank : bank + 0x80], "little")
+        top = bits.bit_length() - 1
+        return (top >> 7) * 32 + (top & 31) if bits else -1
+
+
+def _place(bank: int, vector: int) -> int:
+    return bank + (vector >> 5) * 16 + (vector >> 3 & 3)

@@ -1,0 +1,277 @@
+"""The standard PC board.
+
+    ports                                   memory
+    0x020-021, 0x0a0-0a1   8259A pair       0xfec00000  I/O APIC       4 KiB
+    0x4d0-4d1              their ELCR       0xfee00000  local APICs    4 KiB, one behind each
+    0x040-043, 0x061       8254, port B                 processor, may be moved or switched off
+    0x060, 0x064           8042             0xff000000  test memory    64 KiB
+    0x070-071              MC146818
+    0x080                  POST code        lines
+    0x092, 0xcf9           reset            0  8254 (I/O APIC pin 2)
+    0x0e0-0e7, 0x2000-2017 test device      4  16550A
+    0x0e9                  debug console    8  MC146818
+    0x0f4-0f7              exit port        2  the slave PIC, nothing else
+    0x3f8-3ff              16550A           n  test device, port 0x2000 + n
+    0x510-511              fw_cfg
+    0x8900                 "Shutdown"
+
+The board is as firmware leaves it: PIC vectors 0x08 and 0x70 with all lines masked, LINT0 of the
+bootstrap processor passing the PIC, the PIT not counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
+from vmm.devices.debugcon import DebugConsole
+from vmm.devices.device import Clock, Device, State
+from vmm.devices.exitport import ExitPort, ShutdownPort
+from vmm.devices.fwcfg import FwCfg
+from vmm.devices.i8042 import KeyboardController
+from vmm.devices.interrupt_lines import InterruptLines
+from vmm.devices.ioapic import IoApic
+from vmm.devices.lapic import CpuPins, LocalApic
+from vmm.devices.lapic_bus import ApicBus
+from vmm.devices.pic import Pic
+from vmm.devices.pit import Pit
+from vmm.devices.resetport import Latch, Port92, ResetControl
+from vmm.devices.rtc import DEFAULT_EPOCH, Rtc
+from vmm.devices.serial import Serial
+from vmm.devices.testdev import LINE_COUNT, LINES, MMIO_SIZE, TestDevice, TestMemory
+
+IOAPIC_BASE = 0xFEC0_0000
+TEST_MEMORY_BASE = 0xFF00_0000
+TIMER_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 4, 8
+
+
+def _ignore(*_: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Who listens to the board. `nmi`, `init` and `sipi` get the processor's number first."""
+
+    serial: Callable[[bytes], None] = _ignore
+    debug: Callable[[bytes], None] = _ignore
+    debug_exit: Callable[[int], None] = _ignore
+    poweroff: Callable[[], None] = _ignore
+    reset: Callable[[], None] = _ignore
+    invalidate: Callable[[int], None] = _ignore
+    """A guest-physical address whose cached translations are to be dropped."""
+    nmi: Callable[[int], None] = _ignore
+    init: Callable[[int], None] = _ignore
+    sipi: Callable[[int, int], None] = _ignore
+    """Processor, vector: start at vector * 4096 in real mode."""
+    unknown: UnknownReport = _ignore
+
+
+class Saveable(Protocol):
+    """What takes part in save() and restore()."""
+
+    name: str
+
+    def save(self) -> State:
+        """Return the whole state."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+
+
+@dataclass
+class Board:
+    """The devices, wired. `ports` and `memory` are what the exits' handlers use."""
+
+    clock: Clock
+    ports: Bus
+    memory: Bus
+    serial: Serial
+    pic: Pic
+    pit: Pit
+    rtc: Rtc
+    ioapic: IoApic
+    lines: InterruptLines
+    apic_bus: ApicBus
+    lapics: list[LocalApic] = field(default_factory=list)
+    _devices: list[Device] = field(default_factory=list)
+    _event: int | None = None
+    _stale: bool = True
+
+    def read_memory(self, cpu: int, address: int, size: int) -> int:
+        """MMIO read by processor `cpu`: its own local APIC first, then the bus."""
+        lapic = self.lapics[cpu]
+        if lapic.covers(address):
+            return lapic.read(address & 0xFFF, size)
+        return self.memory.read(address, size)
+
+    def write_memory(self, cpu: int, address: int, size: int, value: int) -> None:
+        """MMIO write by processor `cpu`."""
+        lapic = self.lapics[cpu]
+        if lapic.covers(address):
+            lapic.write(address & 0xFFF, size, value)
+        else:
+            self.memory.write(address, size, value)
+
+    def is_mmio(self, cpu: int, address: int) -> bool:
+        """True if a device, and not RAM, answers processor `cpu` at `address`."""
+        return self.lapics[cpu].covers(address) or self.memory.answers(address)
+
+    def devices(self) -> list[Device]:
+        """Return every device: ports', memory's, local APICs; the order in which ties fire."""
+        if not self._devices:
+            self._devices = [*self.ports.devices(), *self.memory.devices(), *self.lapics]
+        return self._devices
+
+    def next_event(self) -> int | None:
+        """Return the absolute cycle of the earliest device event, or None.
+
+        Remembered between accesses: cheap enough to ask before every entry.
+        """
+        if self._stale or self.ports.touched or self.memory.touched:
+            self._event = earliest(self.devices())
+            self._stale = self.ports.touched = self.memory.touched = False
+        return self._event
+
+    def fire(self) -> None:
+        """Fire everything that is due at clock.now, earlier events first, then in device order."""
+        self._stale = True
+        fire_due(self.devices(), self.clock.now)
+
+    def reschedule(self) -> None:
+        """Forget the remembered event: input arrived, the guest's TSC was set."""
+        self._stale = True
+
+    def receive(self, data: bytes) -> None:
+        """Take terminal input for the serial port."""
+        self.serial.receive(data)
+        self._stale = True
+
+    def save(self) -> dict[str, State]:
+        """Return every device's state by its name."""
+        return {part.name: part.save() for part in self._saveable()}
+
+    def restore(self, state: dict[str, State]) -> None:
+        """Take over what save() returned, on a board built alike."""
+        for part in self._saveable():
+            part.restore(state[part.name])
+        self._stale = True
+
+    def _saveable(self) -> Iterator[Saveable]:
+        yield from self.devices()
+        yield self.lines
+
+
+def build_board(
+    clock: Clock,
+    *,
+    cpus: int = 1,
+    memory: int = 128 << 20,
+    outputs: Outputs | None = None,
+    x2apic: bool = False,
+    physical_bits: int = 46,
+    epoch: int = DEFAULT_EPOCH,
+    test_device: bool = True,
+) -> Board:
+    """Build the board for `cpus` processors and `memory` bytes of RAM.
+
+    `epoch` is the date at cycle 0 in seconds since 1970; `x2apic` and `physical_bits` are the CPU
+    model's. Raises nothing that a guest could cause.
+    """
+    out = outputs or Outputs()
+    apic_bus = ApicBus()
+    ioapic = IoApic(apic_bus)
+    lapics: list[LocalApic] = []
+    pic = Pic(partial(_drive_lint0, lapics))
+    lines = InterruptLines(pic, ioapic)
+    board = Board(
+        clock=clock,
+        ports=Bus("port", out.unknown),
+        memory=Bus("memory", out.unknown),
+        serial=Serial(clock, out.serial, lines.source(SERIAL_IRQ)),
+        pic=pic,
+        pit=Pit(clock, lines.source(TIMER_IRQ)),
+        rtc=Rtc(clock, lines.source(RTC_IRQ), memory, epoch),
+        ioapic=ioapic,
+        lines=lines,
+        apic_bus=apic_bus,
+        lapics=lapics,
+    )
+    for cpu in range(cpus):
+        lapics.append(
+            LocalApic(
+                clock,
+                apic_bus,
+                cpu,
+                _pins(out, cpu),
+                x2apic=x2apic,
+                physical_bits=physical_bits,
+                pic=pic,
+                reschedule=board.reschedule,
+            )
+        )
+    _register_standard(board)
+    _register_ends(board.ports, out, cpus, memory)
+    if test_device:
+        _register_test_device(board, out)
+    _leave_as_firmware(board.ports)
+    return board
+
+
+def _drive_lint0(lapics: list[LocalApic], level: bool) -> None:  # noqa: FBT001 - a wire's level
+    for lapic in lapics:
+        lapic.lint(0, level)
+
+
+def _pins(out: Outputs, cpu: int) -> CpuPins:
+    return CpuPins(
+        nmi=lambda: out.nmi(cpu),
+        init=lambda: out.init(cpu),
+        sipi=lambda vector: out.sipi(cpu, vector),
+    )
+
+
+def _register_standard(board: Board) -> None:
+    """The devices that every PC has."""
+    ports = board.ports
+    ports.register(0x20, 2, board.pic, width=1)
+    ports.register(0xA0, 2, board.pic, offset_base=2, width=1)
+    ports.register(0x4D0, 2, board.pic, offset_base=4, width=1)
+    ports.register(0x40, 4, board.pit, width=1)
+    ports.register(0x61, 1, board.pit, offset_base=4, width=1)
+    ports.register(0x70, 2, board.rtc, width=1)
+    ports.register(0x3F8, 8, board.serial, width=1)
+    board.memory.register(IOAPIC_BASE, 0x1000, board.ioapic)
+
+
+def _register_ends(ports: Bus, out: Outputs, cpus: int, memory: int) -> None:
+    """The ports by which a guest resets, ends and reports, and fw_cfg."""
+    keyboard = KeyboardController(out.reset)
+    ports.register(0x60, 1, keyboard, width=1)
+    ports.register(0x64, 1, keyboard, offset_base=4, width=1)
+    ports.register(0x80, 1, Latch(), width=1)
+    ports.register(0x92, 1, Port92(out.reset), width=1)
+    ports.register(0xCF9, 1, ResetControl(out.reset), width=1)
+    ports.register(0xE9, 1, DebugConsole(out.debug), width=1)
+    ports.register(0xF4, 4, ExitPort(out.debug_exit), width=4)
+    ports.register(0x510, 2, FwCfg(cpus, memory), width=2)
+    ports.register(0x8900, 1, ShutdownPort(out.poweroff), width=1)
+
+
+def _register_test_device(board: Board, out: Outputs) -> None:
+    wires = [board.lines.source(line) for line in range(LINE_COUNT)]
+    device = TestDevice(lambda line, level: wires[line](level), out.invalidate)
+    board.ports.register(0xE0, 8, device, width=4)
+    board.ports.register(0x2000, LINE_COUNT, device, offset_base=LINES, width=4)
+    board.memory.register(TEST_MEMORY_BASE, MMIO_SIZE, TestMemory())
+
+
+def _leave_as_firmware(ports: Bus) -> None:
+    """Initialize both PICs as a BIOS does (vectors 0x08 and 0x70), and mask every line."""
+    for command, vectors, wiring in ((0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)):
+        ports.write(command, 1, 0x11)
+        for word in (vectors, wiring, 0x01, 0xFF):
+            ports.write(command + 1, 1, word)
