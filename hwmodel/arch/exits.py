@@ -16,7 +16,7 @@ class ExitReason(IntEnum):
 
     manual: str
 
-    def __new__(cls, number: int, manual: str) -> Self:
+    def __new__(cls, number: int, manual: str = "") -> Self:
         """Keep the manual's name beside the number."""
         member = int.__new__(cls, number)
         member._value_ = number

@@ -42,7 +42,7 @@ class Field(IntEnum):
     manual: str
     index: int
 
-    def __new__(cls, encoding: int, manual: str) -> Self:
+    def __new__(cls, encoding: int, manual: str = "") -> Self:
         """Give the field the next dense index."""
         member = int.__new__(cls, encoding)
         member._value_ = encoding
