@@ -7,6 +7,7 @@ written is found out by whoever opens them.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
@@ -120,19 +121,20 @@ class Config:
         return cls(**parsed)
 
 
+_UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([KMGT]?)(?:I?B)?")
+
+
 def parse_size(text: str | int) -> int:
     """Return bytes from "64M", "1G", "1.5G", "65536K" or a number of bytes."""
     if isinstance(text, int):
         return text
-    number, unit = text.strip().upper().removesuffix("IB").removesuffix("B"), 1
-    if number and number[-1] in "KMGT":
-        unit = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}[number[-1]]
-        number = number[:-1]
-    try:
-        whole = float(number) * unit if "." in number else int(number, 10) * unit
-        return int(whole)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--memory {text!r} is not a size; write 64M or 1G") from None
+    found = _SIZE.fullmatch(text.strip().upper())
+    if not found:
+        raise UsageError(f"--memory {text!r} is not a size; write 64M or 1G")
+    number, letter = found.groups()
+    unit = _UNITS[letter]
+    return int(float(number) * unit) if "." in number else int(number) * unit
 
 
 def _check_values(config: Config) -> None:

@@ -44,7 +44,7 @@ def read_file(path: Path, what: str) -> bytes:
 def demo_image() -> bytes:
     """Return the built-in demo kernel."""
     try:
-        return files("vmm").joinpath("images", DEMO).read_bytes()
+        return (files("vmm") / "images" / DEMO).read_bytes()
     except OSError:
         raise UsageError(
             f"the built-in demo {DEMO} has not been built; run make guest, or name an image"

@@ -72,7 +72,7 @@ def _probes() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    folder = files("hwmodel").joinpath("arch", "models")
+    folder = files("hwmodel") / "arch" / "models"
     names = sorted(
         entry.name.removesuffix(".toml")
         for entry in (folder.iterdir() if folder.is_dir() else ())
