@@ -13,6 +13,7 @@ enum {
     MODEM_CONTROL = COM1 + 4,
     LINE_STATUS = COM1 + 5,
     TRANSMITTER_EMPTY = 0x20,
+    TRANSMITTER_IDLE = 0x40,
     DIVISOR_LATCH = 0x80,
     EIGHT_BITS = 0x03,
 };
@@ -33,6 +34,13 @@ void console_putc(char c)
     while (!(inb(LINE_STATUS) & TRANSMITTER_EMPTY))
         ;
     outb((uint8_t)c, DATA);
+}
+
+/* Wait until the last character has left, before the machine is switched off. */
+void console_flush(void)
+{
+    while (!(inb(LINE_STATUS) & TRANSMITTER_IDLE))
+        ;
 }
 
 void console_puts(const char *text)

@@ -3,6 +3,14 @@
 
 void kernel_main(void);
 
+bool spared(const char *check)
+{
+    if (!find_word(boot_info.cmdline, "fragile"))
+        return false;
+    report_skip("%s: this machine would not survive it", check);
+    return true;
+}
+
 void kernel_main(void)
 {
     console_init();

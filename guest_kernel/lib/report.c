@@ -62,12 +62,14 @@ void report_summary(void)
 
 void exit_with(int status)
 {
+    console_flush();
     outl((uint32_t)status, EXIT_PORT);
     power_off();
 }
 
 void power_off(void)
 {
+    console_flush();
     for (const char *word = "Shutdown"; *word; word++)
         outb((uint8_t)*word, SHUTDOWN_PORT);
     outw(ACPI_SOFT_OFF, ACPI_CONTROL);

@@ -15,4 +15,8 @@
 
 extern const char test_title[];
 void test_main(void);
+
+/* For a check that a faulty emulator does not survive: skipped when the command line has the word
+ * "fragile". */
+bool spared(const char *check);
 #endif

@@ -64,10 +64,11 @@ static void check_port_registers(void)
 
 static void check_string_output(void)
 {
-    static const char text[] = "written by REP OUTSB\n";
+    static const char text[] = "REP OUTSB wrote\n";
     const char *from = text;
     uint64_t count = sizeof text - 1;
 
+    console_flush();                     /* sixteen characters fit the FIFO */
     asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(SERIAL_DATA) : "memory");
     report(from == text + sizeof text - 1 && count == 0, "REP OUTSB leaves RSI and RCX at the end");
 }
@@ -121,6 +122,17 @@ static void check_unbacked_memory(void)
 #define TRY_WRMSR(number, value)                                                 \
     TRY("wrmsr", : : "c"(number), "a"((uint32_t)(value)), "d"((uint32_t)((value) >> 32)) : "memory")
 
+/* A write that must be refused; put right at once on a machine that takes it. */
+static void refuse_wrmsr(uint32_t number, uint64_t value, const char *name)
+{
+    uint64_t before = rdmsr(number);
+    struct trap trap = TRY_WRMSR(number, value);
+
+    if (trap.vector == NO_TRAP)
+        wrmsr(number, before);
+    expect_trap(trap, GP, 0, name);
+}
+
 static void check_msrs(void)
 {
     wrmsr(MSR_KERNEL_GS_BASE, 0xffff800012345678);
@@ -129,13 +141,11 @@ static void check_msrs(void)
     expect_equal(rdmsr(MSR_LSTAR), 0x1234567890, "LSTAR keeps its value");
     expect_trap(TRY_RDMSR(UNKNOWN_MSR), GP, 0, "RDMSR of an unknown MSR");
     expect_trap(TRY_WRMSR(UNKNOWN_MSR, 0ul), GP, 0, "WRMSR of an unknown MSR");
-    expect_trap(TRY_WRMSR(MSR_LSTAR, NON_CANONICAL), GP, 0, "WRMSR of a non-canonical LSTAR");
-    expect_trap(TRY_WRMSR(MSR_GS_BASE, NON_CANONICAL), GP, 0, "WRMSR of a non-canonical GS base");
-    expect_trap(TRY_WRMSR(MSR_EFER, rdmsr(MSR_EFER) | 1ul << 40), GP, 0,
-                "WRMSR of a reserved EFER bit");
-    expect_trap(TRY_WRMSR(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_LME), GP, 0,
-                "WRMSR that clears EFER.LME with paging on");
-    expect_trap(TRY_WRMSR(MSR_PAT, 0x0202020202020202ul), GP, 0, "WRMSR of a reserved PAT type");
+    refuse_wrmsr(MSR_LSTAR, NON_CANONICAL, "WRMSR of a non-canonical LSTAR");
+    refuse_wrmsr(MSR_GS_BASE, NON_CANONICAL, "WRMSR of a non-canonical GS base");
+    refuse_wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 1ul << 40, "WRMSR of a reserved EFER bit");
+    refuse_wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_LME, "WRMSR that clears EFER.LME with paging on");
+    refuse_wrmsr(MSR_PAT, 0x0202020202020202ul, "WRMSR of a reserved PAT type");
 }
 
 static void on_wake(struct trap_frame *frame)
@@ -182,31 +192,49 @@ static void check_time(void)
         report_skip("RDTSCP: not offered");
 }
 
+#define REFUSE(name, value, check)                                               \
+    ({                                                                           \
+        uint64_t before = read_##name();                                         \
+        struct trap trap = TRY_WRITE(name, value);                               \
+                                                                                 \
+        if (trap.vector == NO_TRAP)                                              \
+            write_##name(before);                                                \
+        expect_trap(trap, GP, 0, check);                                         \
+    })
 #define TRY_WRITE(name, value) TRY("mov %0, %%" #name, : : "r"((uint64_t)(value)) : "memory")
 
 static void check_control_registers(void)
 {
-    uint64_t cr0 = read_cr0(), cr4 = read_cr4();
+    uint64_t cr0 = read_cr0();
 
     write_cr0(cr0 | CR0_TS);
     expect_equal(read_cr0(), cr0 | CR0_TS, "MOV CR0 sets TS");
     asm volatile("clts");
     expect_equal(read_cr0(), cr0, "CLTS clears TS");
-    expect_trap(TRY_WRITE(cr0, cr0 & ~CR0_PE), GP, 0, "MOV CR0: paging without protection");
-    expect_trap(TRY_WRITE(cr0, cr0 | 1ul << 40), GP, 0, "MOV CR0: upper half");
-    expect_trap(TRY_WRITE(cr0, (cr0 | 1ul << 29) & ~(1ul << 30)), GP, 0, "MOV CR0: NW without CD");
-    expect_trap(TRY_WRITE(cr4, cr4 & ~CR4_PAE), GP, 0, "MOV CR4: clear PAE in long mode");
-    expect_trap(TRY_WRITE(cr4, cr4 | 1ul << 31), GP, 0, "MOV CR4: reserved bit 31");
-    expect_trap(TRY_WRITE(cr4, cr4 | 1ul << 15), GP, 0, "MOV CR4: reserved bit 15");
-    expect_trap(TRY_WRITE(cr4, cr4 ^ 1ul << 12), GP, 0, "MOV CR4: LA57 changed in long mode");
-    expect_trap(TRY_WRITE(cr3, read_cr3() | 1ul << 60), GP, 0, "MOV CR3: reserved bits");
-    expect_equal(read_cr4(), cr4, "a refused MOV CR4 changes nothing");
+    REFUSE(cr0, cr0 | 1ul << 40, "MOV CR0: upper half");
+    REFUSE(cr0, (cr0 | 1ul << 29) & ~(1ul << 30), "MOV CR0: NW without CD");
     write_cr8(5);
     expect_equal(read_cr8(), 5, "MOV CR8 keeps its value");
     expect_equal(apic_read(APIC_TPR), 0x50, "MOV CR8 shows in the TPR");
     write_cr8(0);
-    expect_trap(TRY_WRITE(cr8, 16), GP, 0, "MOV CR8: reserved bits");
+    REFUSE(cr8, 16, "MOV CR8: reserved bits");
     expect_trap(TRY(".byte 0x0f, 0x22, 0xc8", : : : "memory"), UD, 0, "MOV CR1 does not exist");
+}
+
+/* QEMU 7.2 without acceleration falls into an endless loop at the first of these. */
+static void check_refused_controls(void)
+{
+    uint64_t cr0 = read_cr0(), cr4 = read_cr4();
+
+    if (spared("MOV CR: paging and reserved bits"))
+        return;
+    REFUSE(cr0, cr0 & ~CR0_PE, "MOV CR0: paging without protection");
+    REFUSE(cr4, cr4 & ~CR4_PAE, "MOV CR4: clear PAE in long mode");
+    REFUSE(cr4, cr4 | 1ul << 31, "MOV CR4: reserved bit 31");
+    REFUSE(cr4, cr4 | 1ul << 15, "MOV CR4: reserved bit 15");
+    REFUSE(cr4, cr4 ^ 1ul << 12, "MOV CR4: LA57 changed in long mode");
+    REFUSE(cr3, read_cr3() | 1ul << 60, "MOV CR3: reserved bits");
+    expect_equal(read_cr4(), cr4, "a refused MOV CR4 changes nothing");
 }
 
 static void check_debug_registers(void)
@@ -222,8 +250,8 @@ static void check_debug_registers(void)
     expect_equal(read_dr6(), 0xffff0ff0, "DR6 shows its fixed ones");
     write_dr7(0);
     expect_equal(read_dr7(), 0x400, "DR7 shows its fixed one");
-    expect_trap(TRY_WRITE(dr7, 1ul << 32), GP, 0, "MOV DR7: upper half");
-    expect_trap(TRY_WRITE(dr6, 1ul << 32), GP, 0, "MOV DR6: upper half");
+    REFUSE(dr7, 1ul << 32, "MOV DR7: upper half");
+    REFUSE(dr6, 1ul << 32, "MOV DR6: upper half");
     trap = TRY(".byte 0x0f, 0x21, 0xe0", : "=a"(dr6) : : "memory");   /* mov %dr4, %rax */
     report(trap.vector == NO_TRAP && dr6 == 0xffff0ff0, "DR4 is DR6 while CR4.DE is off");
     write_cr4(cr4 | CR4_DE);
@@ -275,6 +303,7 @@ void test_main(void)
     check_hypercalls();
     check_time();
     check_control_registers();
+    check_refused_controls();
     check_debug_registers();
     expect_none(TRY("invlpg (%0)", : : "r"(TEST_AREA) : "memory"), "INVLPG of a mapped page");
     expect_none(TRY("invlpg (%0)", : : "r"(NON_CANONICAL) : "memory"),
