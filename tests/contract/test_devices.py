@@ -3,9 +3,7 @@
 The accesses come from a seeded generator, so that a failure can be repeated.
 """
 
-from __future__ import annotations
-
-import random  # noqa: TID251 - seeded, and only to make accesses
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ ports. Where nobody answers, reads float to all ones and writes are dropped; eac
 reported once.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

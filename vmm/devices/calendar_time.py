@@ -1,7 +1,5 @@
 """Dates as an MC146818 keeps them: proleptic Gregorian arithmetic that accepts any integers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 DAY = 86_400

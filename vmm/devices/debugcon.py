@@ -1,7 +1,5 @@
 """The debug console at port 0xe9 (Bochs and QEMU): a byte written is a byte shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vmm.devices.device import Stateless
@@ -18,10 +16,10 @@ class DebugConsole(Stateless):
         self.name = name
         self._output = output
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, _offset: int, _size: int) -> int:
         """Return the signature byte."""
         return PRESENT
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, _offset: int, _size: int, value: int) -> None:
         """Show the low byte."""
         self._output(bytes([value & 0xFF]))

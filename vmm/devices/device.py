@@ -5,8 +5,6 @@ and never moves it. Its outputs (interrupt line, characters, "power off") are ca
 construction, so a device imports nothing of those who listen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,10 +32,10 @@ class Device(Protocol):
 
     name: str
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, size: int, /) -> int:
         """Return `size` (1, 2, 4, 8) bytes at `offset`, little-endian."""
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, size: int, value: int, /) -> None:
         """Store the low `size` (1, 2, 4, 8) bytes of `value` at `offset`."""
 
     def next_event(self) -> int | None:

@@ -1,7 +1,5 @@
 """The two ports by which a guest ends its run: 0xf4 with a status, 0x8900 with a word."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vmm.devices.device import State, Stateless, Untimed
@@ -18,7 +16,7 @@ class ExitPort(Stateless):
         self.name = name
         self._debug_exit = debug_exit
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, _offset: int, size: int) -> int:
         """Reads have no meaning here and float."""
         return (1 << 8 * size) - 1
 
@@ -37,11 +35,11 @@ class ShutdownPort(Untimed):
         self._poweroff = poweroff
         self._matched = 0
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, _offset: int, size: int) -> int:
         """Reads have no meaning here and float."""
         return (1 << 8 * size) - 1
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, _offset: int, _size: int, value: int) -> None:
         """Take one letter; a wrong one starts the word again (and may be its first letter)."""
         letter = value & 0xFF
         if letter == SHUTDOWN[self._matched]:

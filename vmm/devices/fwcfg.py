@@ -5,8 +5,6 @@ read byte by byte, little-endian. An item that does not exist, and the end of on
 QEMU's documentation, "QEMU Firmware Configuration (fw_cfg) Device".
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 from vmm.devices.device import State, Untimed
@@ -50,7 +48,7 @@ class FwCfg(Untimed):
             Item.IRQ0_OVERRIDE: b"\x01",
         }
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return the next byte of the selected item (offset 1)."""
         if offset != 1:
             return 0

@@ -3,8 +3,6 @@
 Offsets: 0 data (port 0x60), 4 status and command (port 0x64).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vmm.devices.device import State, Untimed
@@ -40,14 +38,14 @@ class KeyboardController(Untimed):
         """What the guest last asked for; the address line itself is always open."""
         return bool(self._output_port & A20_BIT)
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return status or the answer of the last command."""
         if offset == 4:
             return (OUTPUT_FULL if self._full else 0) | (SYSTEM_FLAG if self._tested else 0)
         self._full = False
         return self._data
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, _size: int, value: int) -> None:
         """Give a command (offset 4) or its data byte (offset 0)."""
         value &= 0xFF
         if offset == 4:

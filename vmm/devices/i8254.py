@@ -5,15 +5,21 @@ loaded with `reload`; count and output at any later tick follow from the mode an
 ticks have passed. A counter whose gate is low is `held`: it stands where it was.
 """
 
-from __future__ import annotations
-
 RETRIGGERABLE = (1, 5)
 PERIODIC = (2, 3)
 
 _SAVED = (
     *("mode", "access", "bcd", "reload", "origin", "running", "held", "held_at", "gate"),
     *("next_reload", "switch_at", "write_low", "write_high_next", "read_high_next"),
-    *("latched", "latch_valid", "status_latch", "status_valid", "null_count", "armed"),
+    *(
+        "latched",
+        "latch_valid",
+        "status_latch",
+        "status_valid",
+        "null_count",
+        "armed",
+        "retriggered",
+    ),
 )
 
 
@@ -41,6 +47,7 @@ class Counter:
         self.status_valid = False
         self.null_count = True
         self.armed = False  # modes 1 and 5: a count was written, a trigger may start it
+        self.retriggered = False  # mode 1: OUT was already low when the trigger came
 
     def output(self, now: int) -> bool:
         """Return the level of OUT at tick `now`."""
@@ -53,7 +60,7 @@ class Counter:
         if self.mode == 0:
             return elapsed >= self.reload
         if self.mode == 1:
-            return elapsed < 0 or elapsed >= self.reload
+            return not self.retriggered if elapsed < 0 else elapsed >= self.reload
         if self.mode in PERIODIC:
             return elapsed < 0 or elapsed % self.reload < self._high_ticks()
         return elapsed != self.reload
@@ -81,7 +88,7 @@ class Counter:
         mark = 0 if self.mode == 1 else self.reload
         return self.origin + mark if mark > elapsed else None
 
-    def set_gate(self, level: bool, now: int) -> None:  # noqa: FBT001 - a wire's level
+    def set_gate(self, level: bool, now: int) -> None:
         """Drive the gate: pause, force OUT, or trigger, as the mode says."""
         if level == self.gate:
             return
@@ -90,6 +97,7 @@ class Counter:
         self.gate = level
         if self.mode in RETRIGGERABLE:
             if level and self.armed:
+                self.retriggered = self.mode == 1 and not self.output(now)
                 self._load(now)
         elif not level:
             self.held, self.held_at = True, elapsed
@@ -110,7 +118,7 @@ class Counter:
         if self.mode > 5:
             self.mode -= 4  # modes 6 and 7 are 2 and 3
         self.bcd = bool(value & 1)
-        self.running = self.armed = False
+        self.running = self.armed = self.retriggered = False
         self.next_reload = 0
         self.null_count = True
         self.held = not self.gate and self.mode not in RETRIGGERABLE

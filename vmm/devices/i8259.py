@@ -5,8 +5,6 @@ follows its line: a line that falls before it is acknowledged leaves no request,
 acknowledge cycle then answers with IR7, the spurious interrupt.
 """
 
-from __future__ import annotations
-
 from vmm.devices.device import IrqLine
 
 SPURIOUS = 7
@@ -39,7 +37,7 @@ class I8259:
         self.needs_icw4 = self.single = False
         self.asserted = False
 
-    def set_line(self, number: int, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def set_line(self, number: int, level: bool) -> None:
         """Drive request line `number`."""
         bit = 1 << number
         if not level:
@@ -133,7 +131,7 @@ class I8259:
             setattr(self, name, type(getattr(self, name))(value))
         self.asserted = self.pending() is not None
 
-    def _drive(self, asserted: bool) -> None:  # noqa: FBT001 - a wire's level
+    def _drive(self, asserted: bool) -> None:
         if asserted != self.asserted:
             self.asserted = asserted
             self._output(asserted)

@@ -1,7 +1,5 @@
 """The interrupt lines of the board: several sources on one line, each line to its controllers."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from vmm.devices.device import IrqLine, State
@@ -39,7 +37,7 @@ class InterruptLines:
         """Take over what save() returned; the controllers restore their own view."""
         restore_fields(self, ("_sources",), state)
 
-    def _drive(self, line: int, bit: int, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def _drive(self, line: int, bit: int, level: bool) -> None:
         before = self._sources[line]
         after = before | bit if level else before & ~bit
         self._sources[line] = after

@@ -5,8 +5,6 @@ they are asserted, so the polarity bit is kept but changes nothing. A masked edg
 is delivered whenever it is asserted, unmasked and not already being serviced (remote IRR).
 """
 
-from __future__ import annotations
-
 from vmm.devices.device import State, Untimed
 from vmm.devices.lapic_bus import EVERYONE, ApicBus, DeliveryMode, Message
 from vmm.devices.saved import restore_fields, save_fields
@@ -36,7 +34,7 @@ class IoApic(Untimed):
         self._lines = 0
         bus.on_eoi.append(self.end_of_interrupt)
 
-    def set_pin(self, pin: int, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def set_pin(self, pin: int, level: bool) -> None:
         """Drive pin 0..23."""
         rises = level and not self._lines >> pin & 1
         self._lines = self._lines & ~(1 << pin) | level << pin

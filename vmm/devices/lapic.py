@@ -6,16 +6,15 @@ time, so no delivery-status bit is ever seen set. Intel SDM, "Advanced Programma
 Controller (APIC)".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from vmm.devices import lapic_ipi, lapic_msr
 from vmm.devices.device import Clock, State
 from vmm.devices.lapic_bus import EVERYONE, ApicBus, DeliveryMode, Message
+from vmm.devices.lapic_logical import matches_x2apic, matches_xapic
 from vmm.devices.lapic_msr import BSP, DEFAULT_BASE, ENABLED, EXTENDED, Mode, mode_of
+from vmm.devices.lapic_pins import CpuPins, ExternalController
 from vmm.devices.lapic_registers import (
     FLAT_MODEL,
     LVT_BITS,
@@ -34,26 +33,6 @@ PAGE_SIZE = 4096
 _LOCAL_MODES = frozenset(
     {DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT}
 )
-
-
-class ExternalController(Protocol):
-    """The 8259A behind INTR."""
-
-    def pending(self) -> bool:
-        """True while INTR is asserted."""
-
-    def acknowledge(self) -> int:
-        """Run the INTA cycle; return the vector."""
-
-
-@dataclass(frozen=True, slots=True)
-class CpuPins:
-    """What a local APIC asks of its processor beside fixed interrupts."""
-
-    nmi: Callable[[], None]
-    init: Callable[[], None]
-    sipi: Callable[[int], None]
-    """The vector is the page number at which the processor starts."""
 
 
 class LocalApic:
@@ -137,7 +116,7 @@ class LocalApic:
         """True if this processor's access to guest-physical `address` is to its local APIC."""
         return address >> 12 == self.base >> 12 and mode_of(self.base) is Mode.XAPIC
 
-    def lint(self, pin: int, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def lint(self, pin: int, level: bool) -> None:
         """Drive LINT0 or LINT1; an ExtINT entry is polled, the others act on the rising edge."""
         rises = level and not self._lint[pin]
         self._lint[pin] = int(level)
@@ -166,13 +145,9 @@ class LocalApic:
             return mode is not Mode.DISABLED
         if not logical:
             return destination == self._current_id()
-        mine = self.page[Reg.LDR]
         if mode is Mode.X2APIC:
-            return destination >> 16 == mine >> 16 and bool(destination & mine & 0xFFFF)
-        mine, model = mine >> 24, self.page[Reg.DFR] >> 28
-        if model == 0xF:
-            return bool(destination & mine) and destination <= 0xFF
-        return model == 0 and destination >> 4 == mine >> 4 and bool(destination & mine & 15)
+            return matches_x2apic(destination, self.page[Reg.LDR])
+        return matches_xapic(destination, self.page[Reg.LDR], self.page[Reg.DFR])
 
     def accept(self, message: Message) -> bool:
         """Take a message; False while it cannot be taken."""
@@ -405,7 +380,7 @@ class LocalApic:
         else:
             self._error(Esr.ILLEGAL_REGISTER)
 
-    _ACTIONS: ClassVar[dict[int, Callable[[LocalApic, int], None]]] = {
+    _ACTIONS: ClassVar[dict[int, Callable[["LocalApic", int], None]]] = {
         Reg.ID: _write_id,
         Reg.LDR: _write_ldr,
         Reg.DFR: _write_dfr,

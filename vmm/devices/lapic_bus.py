@@ -3,8 +3,6 @@
 Intel SDM, "Determining IPI Destination" and "Lowest Priority Delivery Mode".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,6 +10,9 @@ from typing import Protocol
 
 EVERYONE = 0xFFFF_FFFF
 """Destination of a broadcast; senders with 8-bit destinations translate their 0xff to it."""
+
+EoiListener = Callable[[int], None]
+"""Hears the vector of a level-triggered interrupt that has been serviced."""
 
 
 class DeliveryMode(IntEnum):
@@ -57,7 +58,7 @@ class ApicBus:
     def __init__(self) -> None:
         """An empty bus: local APICs attach, in the order of their processors."""
         self.receivers: list[Receiver] = []
-        self.on_eoi: list[Callable[[int], None]] = []
+        self.on_eoi: list[EoiListener] = []
 
     def attach(self, receiver: Receiver) -> None:
         """Add a local APIC."""

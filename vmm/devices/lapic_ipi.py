@@ -1,7 +1,5 @@
 """Writing the interrupt command register (Intel SDM, "Issuing Interprocessor Interrupts")."""
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 from vmm.devices.lapic_bus import EVERYONE, ApicBus, DeliveryMode, Message, Receiver

@@ -4,8 +4,6 @@ A refused access (None, False) is a #GP that the caller injects. Intel SDM, "Ext
 (x2APIC)", "x2APIC Register Address Space" and "x2APIC State Transitions".
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from typing import Protocol
 

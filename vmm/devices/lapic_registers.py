@@ -3,8 +3,6 @@
 Intel SDM, "The Local APIC Block Diagram" (register address map) and "Local Vector Table".
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

@@ -4,8 +4,6 @@ The input clock is the TSC's own frequency (what CPUID leaf 0x15 with a ratio of
 by the divide configuration. The count is computed from the cycle at which it was started.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import IntEnum
 

@@ -4,8 +4,6 @@ Offsets: 0, 1 master command and data; 2, 3 slave command and data; 4, 5 the edg
 registers (ELCR) of master and slave, in which lines 0, 1, 2, 8 and 13 stay edge-triggered.
 """
 
-from __future__ import annotations
-
 from vmm.devices.device import IrqLine, State, Untimed
 from vmm.devices.i8259 import I8259
 
@@ -22,7 +20,7 @@ class Pic(Untimed):
         self.master = I8259(output, MASTER_ELCR, cascade=1 << CASCADE_LINE)
         self.slave = I8259(self._cascade, SLAVE_ELCR)
 
-    def set_irq(self, number: int, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def set_irq(self, number: int, level: bool) -> None:
         """Drive line 0..15; line 2 is the slave's and cannot be driven."""
         if number >= 8:
             self.slave.set_line(number - 8, level)
@@ -40,14 +38,14 @@ class Pic(Untimed):
             return self.slave.vector_base + self.slave.acknowledge()
         return self.master.vector_base + line
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return a register; one of a chip in poll mode acknowledges."""
         chip = self.slave if offset in (2, 3, 5) else self.master
         if offset >= 4:
             return chip.elcr
         return chip.read_data() if offset & 1 else chip.read_command()
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, _size: int, value: int) -> None:
         """Write a register."""
         chip = self.slave if offset in (2, 3, 5) else self.master
         value &= 0xFF
@@ -68,5 +66,5 @@ class Pic(Untimed):
             assert isinstance(saved, list)
             chip.restore(saved)
 
-    def _cascade(self, level: bool) -> None:  # noqa: FBT001 - a wire's level
+    def _cascade(self, level: bool) -> None:
         self.master.set_line(CASCADE_LINE, level)

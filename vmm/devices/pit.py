@@ -6,8 +6,6 @@ Counter 0's output is interrupt line 0. Its falling edge in mode 2 lasts one tic
 event of its own: the line drops and rises when the period ends.
 """
 
-from __future__ import annotations
-
 from vmm.devices.device import Clock, IrqLine, State
 from vmm.devices.i8254 import Counter
 from vmm.devices.ticks import Oscillator
@@ -31,16 +29,16 @@ class Pit:
         self._port_b = 0
         self._rise = NEVER  # tick of counter 0's next rising edge
         self._event = NEVER  # tick of its next edge that is worth an event
-        self.counters[2].set_gate(False, 0)  # noqa: FBT003 - a wire's level
+        self.counters[2].set_gate(False, 0)
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return a counter's byte or port B; the control word cannot be read."""
         now = self._sync()
         if offset == 4:
             return self._read_port_b(now)
         return self.counters[offset].read(now) if offset < 3 else 0xFF
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, _size: int, value: int) -> None:
         """Write a count, a control word or port B."""
         now, value = self._sync(), value & 0xFF
         if offset == 4:
@@ -100,8 +98,8 @@ class Pit:
         now = self._oscillator.now()
         if self._event != NEVER and now >= self._event:
             if self._rise != NEVER and now >= self._rise:
-                self._irq(False)  # noqa: FBT003 - a wire's level
-                self._irq(True)  # noqa: FBT003 - a wire's level
+                self._irq(False)
+                self._irq(True)
             self._drive(now)
         return now
 

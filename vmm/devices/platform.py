@@ -19,8 +19,6 @@ The board is as firmware leaves it: PIC vectors 0x08 and 0x70 with all lines mas
 bootstrap processor passing the PIC, the PIT not counting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,8 +32,9 @@ from vmm.devices.fwcfg import FwCfg
 from vmm.devices.i8042 import KeyboardController
 from vmm.devices.interrupt_lines import InterruptLines
 from vmm.devices.ioapic import IoApic
-from vmm.devices.lapic import CpuPins, LocalApic
+from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import ApicBus
+from vmm.devices.lapic_pins import CpuPins
 from vmm.devices.pic import Pic
 from vmm.devices.pit import Pit
 from vmm.devices.resetport import Latch, Port92, ResetControl
@@ -221,7 +220,7 @@ def build_board(
     return board
 
 
-def _drive_lint0(lapics: list[LocalApic], level: bool) -> None:  # noqa: FBT001 - a wire's level
+def _drive_lint0(lapics: list[LocalApic], level: bool) -> None:
     for lapic in lapics:
         lapic.lint(0, level)
 

@@ -1,7 +1,5 @@
 """Two ports that reset the machine, and one that shows where a boot stands."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vmm.devices.device import State, Untimed
@@ -20,11 +18,11 @@ class Latch(Untimed):
         self.name = name
         self._value = 0
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, _offset: int, _size: int) -> int:
         """Return the byte last written."""
         return self._value
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, _offset: int, _size: int, value: int) -> None:
         """Keep the byte."""
         self._value = value & 0xFF
 
@@ -45,7 +43,7 @@ class ResetControl(Latch):
         super().__init__(name)
         self._reset = reset
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, _offset: int, _size: int, value: int) -> None:
         """Keep bits 3..1; a rising bit 2 resets."""
         rises = value & ~self._value & RESET_CPU
         self._value = value & 0x0E
@@ -63,7 +61,7 @@ class Port92(Latch):
         self._value = A20_OPEN
         self._reset = reset
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, _offset: int, _size: int, value: int) -> None:
         """Keep the byte with A20 open; a rising bit 0 resets."""
         rises = value & ~self._value & FAST_RESET
         self._value = value & 0xFF | A20_OPEN

@@ -6,8 +6,6 @@ holds the updates, or the divider is held in reset, the registers stand still. F
 somebody looks or an enabled interrupt comes due: the chip has no event that nobody would notice.
 """
 
-from __future__ import annotations
-
 from vmm.devices.calendar_time import DAY, Moment, moment, weekday
 from vmm.devices.device import Clock, IrqLine, State
 from vmm.devices.rtc_memory import describe_memory
@@ -63,14 +61,14 @@ class Rtc:
         """True while bit 7 of the index port is set."""
         return bool(self._index & 0x80)
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return the register that the index chose; the index itself cannot be read."""
         if offset == 0:
             return 0xFF
         self._catch_up()
         return self._read_register(self._index & 0x7F)
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, _size: int, value: int) -> None:
         """Choose a register, or write the chosen one."""
         if offset == 0:
             self._index = value & 0xFF

@@ -1,7 +1,5 @@
 """What a PC's firmware writes into CMOS about the memory (the AT's map and QEMU's additions)."""
 
-from __future__ import annotations
-
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PCI_HOLE = 3 * GIB
 """RAM beyond this much continues at 4 GiB; below is what 0x34 and 0x30 tell of."""

@@ -4,8 +4,6 @@ The names are listed once per class, so that save() and restore() cannot drift a
 each value takes the type the attribute has (a bool is saved as an int, a bytearray as bytes).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from vmm.devices.device import State

@@ -8,8 +8,6 @@ the clock, at the baud rate. OUT2 gates the interrupt line, as on every PC; loop
 pin off.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import IntFlag
 
@@ -106,16 +104,16 @@ class Serial:
         )
         self._writers = (
             *(self._write_data, self._write_ier, self._write_fcr, self._write_lcr),
-            *(self._write_mcr, lambda value: None, lambda value: None, self._write_scr),
+            *(self._write_mcr, lambda _value: None, lambda _value: None, self._write_scr),
         )
 
-    def read(self, offset: int, size: int) -> int:
+    def read(self, offset: int, _size: int) -> int:
         """Return the byte register at `offset`."""
         value = self._readers[offset & 7]()
         self._update()
         return value
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def write(self, offset: int, _size: int, value: int) -> None:
         """Write the byte register at `offset`."""
         self._writers[offset & 7](value & 0xFF)
         self._update()

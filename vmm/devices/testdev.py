@@ -4,8 +4,6 @@ Port offsets: 0x00-0x03 a 4-byte latch, 0x04-0x07 flush (write a guest-physical 
 the level of interrupt line n.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from vmm.devices.device import State, Untimed

@@ -1,7 +1,5 @@
 """A device's own oscillator, derived exactly from the clock's cycles (integers only, no drift)."""
 
-from __future__ import annotations
-
 from vmm.devices.device import Clock
 
 

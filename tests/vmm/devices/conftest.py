@@ -1,7 +1,5 @@
 """A clock that the test moves, and an interrupt wire that remembers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,7 +21,7 @@ class Wire:
     edges: int = 0
     history: list[bool] = field(default_factory=list)
 
-    def __call__(self, level: bool) -> None:  # noqa: FBT001 - the IrqLine type
+    def __call__(self, level: bool) -> None:
         if level != self.level:
             self.edges += level
             self.history.append(level)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from vmm.devices.bus import REMEMBERED_UNKNOWN, Bus, earliest, fire_due
