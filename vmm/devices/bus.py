@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from vmm.devices.device import Device
+from vmm.devices.device import Device, Untimed
 from vmm.errors import UsageError
 
 UnknownReport = Callable[[str, int, int, bool], None]
@@ -29,6 +29,8 @@ class Range:
     device: Device
     offset_base: int
     width: int
+    timed: bool
+    """An access may change the device's next event."""
 
     def holds(self, address: int, size: int) -> bool:
         """True if the device takes this access in one piece."""
@@ -43,7 +45,7 @@ class Bus:
         self.name = name
         self.on_unknown = on_unknown
         self.unknown: dict[int, int] = {}
-        self.touched = True
+        self.touched = True  # a device with events was accessed since somebody last cleared this
         self._bases: list[int] = []
         self._ranges: list[Range] = []
         self._devices: list[Device] = []
@@ -63,9 +65,10 @@ class Bus:
                     f"{other.base:#x}-{other.end - 1:#x} "
                     f"of device {other.device.name!r}: move one of them"
                 )
+        timed = not isinstance(device, Untimed)
         place = bisect_right(self._bases, base)
         self._bases.insert(place, base)
-        self._ranges.insert(place, Range(base, end, device, offset_base, width))
+        self._ranges.insert(place, Range(base, end, device, offset_base, width, timed))
         if all(device is not known for known in self._devices):
             self._devices.append(device)
 
@@ -84,7 +87,7 @@ class Bus:
             self._report(address, size, write=False)
             return (1 << 8 * size) - 1
         if found.holds(address, size):
-            self.touched = True
+            self.touched |= found.timed
             offset = address - found.base + found.offset_base
             return found.device.read(offset, size) & ((1 << 8 * size) - 1)
         half = size // 2
@@ -97,7 +100,7 @@ class Bus:
         if found is None:
             self._report(address, size, write=True)
         elif found.holds(address, size):
-            self.touched = True
+            self.touched |= found.timed
             found.device.write(address - found.base + found.offset_base, size, value)
         else:
             half = size // 2

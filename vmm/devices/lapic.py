@@ -81,6 +81,8 @@ class LocalApic:
     def pending_vector(self) -> int | None:
         """Return the highest requested vector if its class is above the processor priority."""
         vector = self.page.highest(Reg.IRR)
+        if vector < 0:
+            return None
         return vector if vector >> 4 > self.priority() >> 4 else None
 
     def interrupt_pending(self) -> bool:
@@ -114,7 +116,7 @@ class LocalApic:
 
     def covers(self, address: int) -> bool:
         """True if this processor's access to guest-physical `address` is to its local APIC."""
-        return address >> 12 == self.base >> 12 and mode_of(self.base) is Mode.XAPIC
+        return address >> 12 == self.base >> 12 and self.base & Mode.X2APIC == Mode.XAPIC
 
     def lint(self, pin: int, level: bool) -> None:
         """Drive LINT0 or LINT1; an ExtINT entry is polled, the others act on the rising edge."""

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
 from vmm.devices.debugcon import DebugConsole
-from vmm.devices.device import Clock, Device, State
+from vmm.devices.device import Clock, Device, State, Untimed
 from vmm.devices.exitport import ExitPort, ShutdownPort
 from vmm.devices.fwcfg import FwCfg
 from vmm.devices.i8042 import KeyboardController
@@ -97,6 +97,7 @@ class Board:
     apic_bus: ApicBus
     lapics: list[LocalApic] = field(default_factory=list)
     _devices: list[Device] = field(default_factory=list)
+    _with_events: list[Device] = field(default_factory=list)
     _event: int | None = None
     _stale: bool = True
 
@@ -131,14 +132,14 @@ class Board:
         Remembered between accesses: cheap enough to ask before every entry.
         """
         if self._stale or self.ports.touched or self.memory.touched:
-            self._event = earliest(self.devices())
+            self._event = earliest(self._timed())
             self._stale = self.ports.touched = self.memory.touched = False
         return self._event
 
     def fire(self) -> None:
         """Fire everything that is due at clock.now, earlier events first, then in device order."""
         self._stale = True
-        fire_due(self.devices(), self.clock.now)
+        fire_due(self._timed(), self.clock.now)
 
     def reschedule(self) -> None:
         """Forget the remembered event: input arrived, the guest's TSC was set."""
@@ -158,6 +159,12 @@ class Board:
         for part in self._saveable():
             part.restore(state[part.name])
         self._stale = True
+
+    def _timed(self) -> list[Device]:
+        """The devices that can have an event, in the order of devices()."""
+        if not self._with_events:
+            self._with_events = [d for d in self.devices() if not isinstance(d, Untimed)]
+        return self._with_events
 
     def _saveable(self) -> Iterator[Saveable]:
         yield from self.devices()

@@ -9,7 +9,7 @@ pin off.
 """
 
 from collections.abc import Callable
-from enum import IntFlag
+from enum import IntEnum
 
 from vmm.devices.device import Clock, IrqLine, State
 from vmm.devices.saved import restore_fields, save_fields
@@ -22,7 +22,7 @@ BREAK_MARK = 0x100
 """Set beside a received zero byte that was a break condition."""
 
 
-class Ier(IntFlag):
+class Ier(IntEnum):
     """Interrupt enable register."""
 
     RECEIVED = 1
@@ -31,7 +31,7 @@ class Ier(IntFlag):
     MODEM_STATUS = 8
 
 
-class Lsr(IntFlag):
+class Lsr(IntEnum):
     """Line status register."""
 
     DATA_READY = 0x01
@@ -45,7 +45,7 @@ class Lsr(IntFlag):
     ERRORS = 0x1E
 
 
-class Mcr(IntFlag):
+class Mcr(IntEnum):
     """Modem control register."""
 
     DTR = 0x01
@@ -55,7 +55,7 @@ class Mcr(IntFlag):
     LOOP = 0x10
 
 
-class Iir(IntFlag):
+class Iir(IntEnum):
     """Interrupt identification: the value read in bits 3..0, highest priority first."""
 
     LINE_STATUS = 0x06
