@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 C_FILES := $(shell find cext guest_kernel -type f 2>/dev/null)
-BUILD := --no-build-isolation -Cbuild-dir=build/dev $(if $(SANITIZE),-Ccmake.define.RING1_SANITIZE=ON)
+BUILD := --no-build-isolation -Cbuild-dir=build/$(if $(SANITIZE),sanitize -Ccmake.define.RING1_SANITIZE=ON,dev)
 
 # need(test, packages): say which packages are missing before anything fails without saying so.
 need = { $(1); } >/dev/null 2>&1 || { echo "ring1 needs $(2); install it with: sudo apt-get install $(2)" >&2; exit 1; }
