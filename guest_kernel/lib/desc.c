@@ -61,5 +61,6 @@ void desc_init(void)
     fill_gdt();
     fill_tss();
     gdt_load(sizeof gdt - 1);
+    asm volatile("lldt %w0" : : "r"(0));
     asm volatile("ltr %w0" : : "r"(TSS_SELECTOR));
 }

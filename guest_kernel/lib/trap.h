@@ -78,6 +78,20 @@ void try_abandon(struct trap_frame *frame);
         caught;                                                                  \
     })
 
+/* The same with something before and after the instruction that is tried (label 771 to 772). */
+#define TRY_WITHIN(before, instruction, after, ...)                              \
+    ({                                                                           \
+        trap_forget();                                                           \
+        asm volatile(before "\n771:\t" instruction "\n772:\t" after "\n\t"        \
+                     FIXUP("771b", "772b") __VA_ARGS__);                         \
+        caught;                                                                  \
+    })
+
+/* The same in 32-bit code: through a far jump to compatibility mode and another one back. */
+#define TRY_COMPAT(instruction, ...)                                             \
+    TRY_WITHIN("ljmpl *773f(%%rip)\n773:\t.long 774f\n\t.short 0x38\n774:\t.code32", \
+               instruction, "ljmpl $8, $775f\n\t.code64\n775:", __VA_ARGS__)
+
 static inline bool trap_is(struct trap trap, int vector, uint64_t error_code)
 {
     return trap.vector == vector && trap.error_code == error_code;
