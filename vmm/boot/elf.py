@@ -13,7 +13,7 @@ from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
-from elftools.elf.elffile import ELFFile
+from elftools.elf.structs import ELFStructs
 
 from vmm.boot.entry import long, protected, put_stack
 from vmm.boot.layout import Layout
@@ -49,11 +49,20 @@ class ElfImage:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self._stream = BytesIO(data)
+        # Only the layouts of pyelftools: its ELFFile imports DWARF, and an idle start shows it.
+        self._layouts: Any = ELFStructs(
+            little_endian=data[5:6] != b"\x02", elfclass=32 if data[4:5] == b"\x01" else 64
+        )
+        self._layouts.create_basic_structs()
         try:
-            self._file = ELFFile(BytesIO(data))
-        except (ELFError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            self.header: Any = struct_parse(self._layouts.Elf_Ehdr, self._stream, 0)
+        except (ELFError, ValueError, KeyError) as error:
             raise UsageError("the ELF image is truncated or damaged; build it again") from error
-        self.header: Any = self._file.header
+        ident = self.header["e_ident"]
+        self._layouts.create_advanced_structs(
+            self.header["e_type"], self.header["e_machine"], ident["EI_OSABI"]
+        )
         self._refuse_foreign()
         self._check_table("program header", "e_phoff", "e_phentsize", "e_phnum")
         self._check_table("section header", "e_shoff", "e_shentsize", "e_shnum")
@@ -61,7 +70,7 @@ class ElfImage:
     @property
     def bits(self) -> int:
         """Return 32 or 64: the class of the file."""
-        return int(self._file.elfclass)
+        return int(self._layouts.elfclass)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
@@ -117,15 +126,19 @@ class ElfImage:
         return Segment(row["p_paddr"], row["p_vaddr"], data, row["p_memsz"], name)
 
     def _rows(self, kind: str, offset: str, count: str) -> list[Any]:
-        layout, start = getattr(self._file.structs, kind), self.header[offset]
+        layout, start = getattr(self._layouts, kind), self.header[offset]
         size = layout.sizeof()
         return [
-            struct_parse(layout, self._file.stream, start + index * size)
+            struct_parse(layout, self._stream, start + index * size)
             for index in range(self.header[count])
         ]
 
     def _refuse_foreign(self) -> None:
-        if not self._file.little_endian or self.header["e_machine"] not in _X86:
+        if self.data[4:5] not in (b"\x01", b"\x02"):
+            raise UsageError(
+                "the ELF image is damaged: it is neither 32 nor 64 bits; build it again"
+            )
+        if self.data[5:6] != b"\x01" or self.header["e_machine"] not in _X86:
             machine = str(self.header["e_machine"]).removeprefix("EM_")
             raise UsageError(f"the ELF image is for {machine}, not x86; build it for x86-64")
         if self.header["e_type"] in _UNLINKED:
@@ -136,7 +149,7 @@ class ElfImage:
         if not self.header[count]:
             return
         kind = "Elf_Phdr" if name.startswith("program") else "Elf_Shdr"
-        expected = getattr(self._file.structs, kind).sizeof()
+        expected = getattr(self._layouts, kind).sizeof()
         if self.header[entry] != expected:
             raise UsageError(
                 f"the ELF image is damaged: {name}s of {self.header[entry]} bytes, not "
@@ -154,8 +167,11 @@ def load_segments(layout: Layout, image: ElfImage) -> None:
 def plan_elf(data: bytes, request: BootRequest) -> BootPlan:
     """Plan a plain ELF: no protocol, so no command line and no modules."""
     image = ElfImage(data)
-    if any(row["p_type"] == "PT_INTERP" for row in image.program_headers):
+    kinds = {row["p_type"] for row in image.program_headers}
+    if "PT_INTERP" in kinds:
         raise UsageError("the ELF image is a program for an operating system; give a kernel")
+    if image.header["e_type"] == "ET_DYN" and "PT_DYNAMIC" in kinds:
+        raise UsageError("the ELF image wants a dynamic linker; link it with -static -no-pie")
     if image.bits == 32 and image.header["e_machine"] == "EM_X86_64":
         raise UsageError("the ELF32 image holds x86-64 code (x32); link it as elf64-x86-64")
     refuse_extras(request, "plain ELF image")

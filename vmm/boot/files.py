@@ -1,7 +1,6 @@
 """From a Config to a boot plan: reading the image and the modules, or the built-in demo."""
 
 import stat
-from importlib.resources import files
 from pathlib import Path
 
 from vmm.boot.identify import plan
@@ -43,6 +42,8 @@ def read_file(path: Path, what: str) -> bytes:
 
 def demo_image() -> bytes:
     """Return the built-in demo kernel."""
+    from importlib.resources import files  # slow to import, and only the demo needs it
+
     try:
         return (files("vmm") / "images" / DEMO).read_bytes()
     except OSError:

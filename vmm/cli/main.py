@@ -7,10 +7,8 @@ what they need when they are called: a tiny kernel starts within a quarter of a 
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -76,6 +74,8 @@ for _name, _what in UNBUILT.items():
 
 def program_version() -> str:
     """Return the installed version, or that of a bare source tree."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("ring1")
     except PackageNotFoundError:
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: Exception, words: Sequence[str]) -> int:
     """Print one line about ``error`` (and its traceback if asked for); return the status."""
     if os.environ.get("RING1_DEBUG") or "-vv" in words or words.count("-v") > 1:
+        import traceback
+
         traceback.print_exception(error)
     known = _known(error)
     print(f"ring1: {known}", file=sys.stderr)

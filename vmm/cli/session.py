@@ -12,6 +12,9 @@ from vmm.cli.attendant import Attendant
 from vmm.cli.sink import SerialSink, StatsFile
 from vmm.config import Config, Stats
 from vmm.observe.stats import RunResult, Statistics
+from vmm.outcome import StopReason, exit_status
+
+STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
 
 
 def run_session(config: Config) -> int:
@@ -48,6 +51,9 @@ def _print_message(result: RunResult, *, quiet: bool) -> None:
     """Say why the guest ended, unless it ended well or its reader has gone."""
     if result.message and not quiet:
         print(f"ring1: {result.message}", file=sys.stderr)
+        if result.status == STOPPED_STATUS:
+            for line in result.last_exits:
+                print(f"  exit before: {line}", file=sys.stderr)
 
 
 def _write_statistics(

@@ -6,7 +6,6 @@ import os
 import select
 import stat
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, TYPE_CHECKING
 
 from vmm.errors import UsageError
@@ -96,6 +95,8 @@ class StatsFile:
             self._temporary.unlink(missing_ok=True)
 
     def _open_beside(self) -> IO[str]:
+        from tempfile import NamedTemporaryFile
+
         target = self._path.resolve()
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

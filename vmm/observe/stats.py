@@ -1,7 +1,7 @@
 """The statistics of a run, as numbers and as JSON; tables are the command line's affair."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -22,6 +22,10 @@ class RunResult(Protocol):
     @property
     def message(self) -> str:
         """One line for people: where (RIP, mode) and what to do; empty after a good end."""
+
+    @property
+    def last_exits(self) -> Sequence[str]:
+        """The last exits as text, oldest first."""
 
     @property
     def instructions(self) -> int:

@@ -1,6 +1,8 @@
 """Images told apart by content, and refusals that name what they saw."""
 
 import struct
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,8 +88,5 @@ def test_object_files_and_programs_are_refused(forge: Any) -> None:
 
 
 def test_the_python_running_this_is_refused() -> None:
-    import sys
-    from pathlib import Path
-
     with pytest.raises(UsageError):
         plan(Path(sys.executable).read_bytes(), REQUEST)

@@ -11,7 +11,11 @@ import pytest
 
 PROGRAM = Path(__file__).parent / "program.py"
 ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).strip(os.pathsep),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 ENVIRONMENT.pop("RING1_DEBUG", None)
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

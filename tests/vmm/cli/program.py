@@ -22,6 +22,7 @@ class Result:
     status: int = 0
     reason: str = "halted"
     message: str = ""
+    last_exits: tuple[str, ...] = ("CPUID at 0x10", "HLT at 0x12")
     instructions: int = 1000
     cycles: int = 1200
     exits: dict[str, int] = field(default_factory=lambda: {"HLT": 1, "CPUID": 30, "MSR_READ": 0})

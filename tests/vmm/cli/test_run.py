@@ -69,6 +69,7 @@ def test_a_stopped_guest_says_where(ring1: Any, image: Path) -> None:
     assert done.returncode == 66
     assert done.stderr.startswith("ring1: triple fault at 0x1234")
     assert "triple_fault, status 66" in done.stderr
+    assert "exit before: HLT at 0x12" in done.stderr
 
 
 def test_timeout_reaches_a_busy_guest(ring1: Any, image: Path) -> None:
