@@ -183,7 +183,9 @@ def _relocate(payload: Payload, wish: Relocation | None, memory: int) -> Payload
     if wish is None:
         return payload
     if wish.align & (wish.align - 1):
-        raise UsageError(f"the multiboot2 alignment {wish.align:#x} is not a power of two; correct it")
+        raise UsageError(
+            f"the multiboot2 alignment {wish.align:#x} is not a power of two; correct it"
+        )
     size = payload.end - payload.start
     low, high = max(wish.lowest, HIGH_START), min(wish.highest + 1, memory)
     align = max(wish.align, 1)
