@@ -114,8 +114,9 @@ bool inner_stack(struct engine *e, int cpl, uint32_t ext, struct descriptor *ss,
 bool inner_stack_long(struct engine *e, int cpl, int ist, uint32_t ext, struct stack *s);
 bool is_redirected_to_8086(struct engine *e, uint8_t vector, bool *redirected);
 enum task_source { TASK_BY_CALL, TASK_BY_IRET, TASK_BY_JMP, TASK_BY_IDT_GATE };
-/* Check the TSS that `selector` names and exit: always false. */
-bool switch_task(struct engine *e, uint16_t selector, enum task_source source, int vector, uint32_t ext);
+/* Check the TSS that `selector` names and exit: always false. `length`: of the instruction, for the exit record. */
+struct task_switch { uint16_t selector; enum task_source source; int vector; uint32_t ext; unsigned length; };
+bool switch_task(struct engine *e, const struct task_switch *t);
 
 /* ---- far.c, gate.c, return.c ---- */
 bool is_64bit_target(struct engine *e, const struct descriptor *code);

@@ -92,7 +92,7 @@ static bool far_direct(struct engine *e, const struct insn *i, const struct desc
 }
 
 /* Task gates and TSSs: privilege and presence here, the TSS itself in switch_task(). */
-static bool far_to_task(struct engine *e, const struct descriptor *d, bool call)
+static bool far_to_task(struct engine *e, const struct insn *i, const struct descriptor *d, bool call)
 {
     int dpl = dpl_of(d->high);
     bool gate = system_type(d->high) == SYS_TASK_GATE;
@@ -100,7 +100,8 @@ static bool far_to_task(struct engine *e, const struct descriptor *d, bool call)
         return selector_fault(e, FAULT_GP, d->selector, 0);
     if (gate && !(d->high & DESC_P))
         return selector_fault(e, FAULT_NP, d->selector, 0);
-    return switch_task(e, gate ? gate_selector(d) : d->selector, call ? TASK_BY_CALL : TASK_BY_JMP, FAULT_GP, 0);
+    return switch_task(e, &(struct task_switch){.selector = gate ? gate_selector(d) : d->selector, .vector = FAULT_GP,
+                                                .source = call ? TASK_BY_CALL : TASK_BY_JMP, .length = i->length});
 }
 
 static bool far_to_system(struct engine *e, const struct insn *i, struct descriptor *d, bool call)
@@ -110,7 +111,7 @@ static bool far_to_system(struct engine *e, const struct insn *i, struct descrip
         return far_through_gate(e, i, d, call);
     bool task = type == SYS_TASK_GATE || type == SYS_TSS16 || type == SYS_TSS32;
     if (task && !in_long_mode(e))
-        return far_to_task(e, d, call);
+        return far_to_task(e, i, d, call);
     return selector_fault(e, FAULT_GP, d->selector, 0);
 }
 

@@ -133,7 +133,8 @@ bool deliver_through_gate(struct engine *e, const struct delivery *v)
     if (!read_gate(e, v, &n.gate) || !check_gate(e, v, n.gate.high))
         return false;
     if (system_type(n.gate.high) == SYS_TASK_GATE)
-        return switch_task(e, gate_selector(&n.gate), TASK_BY_IDT_GATE, FAULT_GP, v->ext);
+        return switch_task(e, &(struct task_switch){.selector = gate_selector(&n.gate), .source = TASK_BY_IDT_GATE,
+                                                    .vector = FAULT_GP, .ext = v->ext});
     n.unit = in_long_mode(e) ? 8 : system_type(n.gate.high) & 8 ? 4 : 2;
     if (!check_code(e, v, &n) || !choose_stack(e, v, &n))
         return false;

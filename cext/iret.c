@@ -100,21 +100,22 @@ static bool iret_by_frame(struct engine *e, const struct stack *s, const uint64_
     return true;
 }
 
-static bool iret_to_task(struct engine *e)
+static bool iret_to_task(struct engine *e, const struct insn *i)
 {
-    uint16_t link;
+    struct task_switch t = {.source = TASK_BY_IRET, .vector = FAULT_TS, .length = i->length};
     struct core_segment tr = guest_segment(e, TR);
     if (in_long_mode(e))
         return raise_fault(e, FAULT_GP, 0);
-    return mem_read(e, tr.base, &link, sizeof link, RIGHTS_SYSTEM) && switch_task(e, link, TASK_BY_IRET, FAULT_TS, 0);
+    return mem_read(e, tr.base, &t.selector, sizeof t.selector, RIGHTS_SYSTEM) && switch_task(e, &t);
 }
 
-static bool iret_protected(struct engine *e, unsigned unit)
+static bool iret_protected(struct engine *e, const struct insn *i)
 {
     uint64_t slots[3];
+    unsigned unit = i->operand_size;
     struct stack s = current_stack(e);
     if (guest_rflags(e) & FL_NT)
-        return iret_to_task(e);
+        return iret_to_task(e, i);
     if (!stack_read(e, &s, 0, slots, 3, unit))
         return false;
     bool to_v8086 = unit == 4 && (slots[2] & FL_VM) && guest_cpl(e) == 0 && !in_long_mode(e);
@@ -126,7 +127,7 @@ bool op_iret(struct engine *e, const struct insn *i)
     unsigned unit = i->operand_size;
     set_nmi_blocking(e, false);    /* manual, "Handling Multiple NMIs": also when the IRET then faults */
     bool done = in_real_mode(e) ? iret_without_descriptor(e, unit)
-              : in_v8086(e) ? iret_in_v8086(e, unit) : iret_protected(e, unit);
+              : in_v8086(e) ? iret_in_v8086(e, unit) : iret_protected(e, i);
     if (done)
         clear_event_shadow(e);
     return done;

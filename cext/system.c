@@ -2,7 +2,10 @@
 #include "descriptor.h"
 #include "state.h"
 
-enum { FLAT_CODE = DESC_G | DESC_P | DESC_S | DESC_CODE | DESC_RW | DESC_A, FLAT_DATA = DESC_G | DESC_B | DESC_P | DESC_S | DESC_RW | DESC_A };
+enum {
+    FLAT_CODE = DESC_G | DESC_P | DESC_S | DESC_CODE | DESC_RW | DESC_A,
+    FLAT_DATA = DESC_G | DESC_B | DESC_P | DESC_S | DESC_RW | DESC_A,
+};
 
 /* CS and, 8 above its selector in every case, SS: flat segments of privilege `cpl`. */
 static void enter_flat(struct engine *e, uint16_t cs, uint16_t ss, int cpl, bool long_code)

@@ -1,5 +1,6 @@
 /* What the processor takes from a task-state segment, and task switches, which always exit. */
 #include "descriptor.h"
+#include "state.h"
 
 static bool tss_fault(struct engine *e, uint32_t ext)
 {
@@ -80,20 +81,27 @@ bool is_redirected_to_8086(struct engine *e, uint8_t vector, bool *redirected)
 }
 
 /* Manual, "Treatment of Task Switches": these faults come before the exit. */
-bool switch_task(struct engine *e, uint16_t selector, enum task_source source, int vector, uint32_t ext)
+static bool check_new_task(struct engine *e, const struct task_switch *t)
 {
     struct descriptor d;
-    unsigned busy = source == TASK_BY_IRET ? TSS_BUSY : 0;
-    if (selector & 4 || is_null(selector))
-        return selector_fault(e, vector, selector, ext);
-    if (!read_descriptor(e, selector, vector, ext, &d))
+    unsigned busy = t->source == TASK_BY_IRET ? TSS_BUSY : 0;
+    if (t->selector & 4 || is_null(t->selector))
+        return selector_fault(e, t->vector, t->selector, t->ext);
+    if (!read_descriptor(e, t->selector, t->vector, t->ext, &d))
         return false;
     unsigned type = system_type(d.high);
     if (d.high & DESC_S || (type != (SYS_TSS16 | busy) && type != (SYS_TSS32 | busy)))
-        return selector_fault(e, vector, selector, ext);
+        return selector_fault(e, t->vector, t->selector, t->ext);
     if (!(d.high & DESC_P))
-        return selector_fault(e, FAULT_NP, selector, ext);
-    if (limit_of(&d) < (type & 8 ? 0x67u : 0x2bu))
-        return selector_fault(e, FAULT_TS, selector, ext);
-    return raise_exit(e, EXIT_TASK_SWITCH, (uint64_t)source << 30 | selector);
+        return selector_fault(e, FAULT_NP, t->selector, t->ext);
+    return limit_of(&d) >= (type & 8 ? 0x67u : 0x2bu) || selector_fault(e, FAULT_TS, t->selector, t->ext);
+}
+
+bool switch_task(struct engine *e, const struct task_switch *t)
+{
+    if (!check_new_task(e, t))
+        return false;
+    raise_exit(e, EXIT_TASK_SWITCH, (uint64_t)t->source << 30 | t->selector);
+    e->pending.instruction_length = t->length;
+    return false;
 }
