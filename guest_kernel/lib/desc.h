@@ -43,9 +43,8 @@ enum {
 struct tss {
     uint32_t reserved0;
     uint64_t rsp[3];
-    uint64_t reserved1;
     uint64_t ist[8];                     /* ist[0] is reserved: IST 1 to 7 are numbered as in a gate */
-    uint16_t reserved2[3];
+    uint16_t reserved1[5];
     uint16_t io_map_base;
     uint8_t io_map[8192 + 1];            /* one bit a port; the byte after it must be all ones */
 } __attribute__((packed));
