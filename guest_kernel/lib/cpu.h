@@ -2,6 +2,7 @@
 #ifndef LIB_CPU_H
 #define LIB_CPU_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define CR0_PE (1ul << 0)

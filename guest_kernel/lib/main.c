@@ -1,4 +1,5 @@
 /* The first C code of every image. */
+#include "pic.h"
 #include "test.h"
 
 void kernel_main(void);
@@ -16,6 +17,7 @@ void kernel_main(void)
     console_init();
     desc_init();
     trap_init();
+    pic_init();                          /* a BIOS may have left the timer running */
     boot_info_read();
     printf("TEST: %s\n", test_title);
     test_main();
