@@ -6,7 +6,7 @@ _Static_assert(VMCS_GUEST_TR_SELECTOR == VMCS_GUEST_ES_SELECTOR + TR && VMCS_GUE
                VMCS_GUEST_TR_AR_BYTES == VMCS_GUEST_ES_AR_BYTES + TR && VMCS_GUEST_TR_BASE == VMCS_GUEST_ES_BASE + TR,
                "segment fields are in register order");
 
-enum { AR_UNUSABLE = 1 << 16, PENDING_BS = 1 << 14 };
+enum { PENDING_BS = 1 << 14 };
 
 uint32_t flags_to_access_rights(uint32_t flags) { return (flags >> 8 & 0xf0ff) | (flags & DESC_P ? 0 : AR_UNUSABLE); }
 
