@@ -50,4 +50,14 @@ struct before remember(void);
 void unchanged(const struct before *b, int line);
 void show_pending(int line);
 
+static inline struct core *core(void) { return engine->core; }
+static inline uint64_t rsp(void) { return core()->regs[RSP]; }
+static inline uint64_t flags(void) { return guest_rflags(engine); }
+static inline uint16_t sel(int seg) { return guest_segment(engine, seg).selector; }
+
+void check_loads(void);
+void check_far_transfers(void);
+void check_returns(void);
+void check_events(void);
+
 #endif
