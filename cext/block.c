@@ -181,14 +181,14 @@ static void check_windows(struct engine *e)
 
 static void start_stepping(struct engine *e)
 {
-    e->stepping = true;
+    e->stepping = e->step_deadline = true;
     e->core->eflags |= 0x100;
     leave_block(e, TRAP_AGAIN);
 }
 
 static void stop_stepping(struct engine *e)
 {
-    e->stepping = e->step_fetch = false;
+    e->stepping = e->step_fetch = e->step_deadline = false;
     if (e->guest_tf)
         return;
     e->core->eflags &= ~0x100ull;
@@ -203,7 +203,7 @@ static void keep_deadline(struct engine *e, const struct block *b)
     bool crosses = e->retired + b->total > e->until;
     if (crosses && !(e->core->eflags & 0x100))
         start_stepping(e);
-    if (e->stepping && !crosses && !e->step_fetch)
+    if (e->stepping && !e->step_deadline && !e->step_fetch)
         stop_stepping(e);
     e->counters.steps += e->stepping;
 }

@@ -106,6 +106,9 @@ int vcpu_translate(struct engine *engine, struct vcpu *vcpu, uint64_t linear, in
                    uint64_t *gpa, uint64_t fault[3]);
 /* Power-up state (manual: "Processor State After Reset"). */
 void vcpu_reset(struct vcpu *vcpu);
+/* Move RIP past an instruction that software carried out: wrapped to the code size, RF and the shadow cleared, the
+ * instruction booked, a single-step trap pending if TF is set. */
+void vcpu_skip(struct vcpu *vcpu, uint64_t length);
 void engine_forget_vcpu(struct engine *engine, struct vcpu *vcpu);
 /* Bring what the engine keeps lazily (x87/SSE) into *vcpu. */
 void engine_sync(struct engine *engine, struct vcpu *vcpu);

@@ -79,7 +79,7 @@ struct engine {
     struct decoded *decoded;
     /* stepping */
     bool stepping;                 /* TF is ours: landing on `until`, or making a fetch fault precise */
-    bool step_fetch;
+    bool step_fetch, step_deadline;    /* which of the two */
     uint64_t fetch_page;
     /* memory */
     uint8_t *ram;

@@ -26,6 +26,19 @@ void vcpu_reset(struct vcpu *v)
     v->dr6 = 0xffff0ff0;
 }
 
+void vcpu_skip(struct vcpu *v, uint64_t length)
+{
+    uint64_t *rip = &v->field[VMCS_GUEST_RIP], *flags = &v->field[VMCS_GUEST_RFLAGS], rights = v->field[VMCS_GUEST_CS_AR_BYTES];
+    bool long_mode = v->field[VMCS_GUEST_IA32_EFER] >> 10 & 1, wide = long_mode && rights >> 13 & 1;
+    uint64_t next = *rip + length;
+    *rip = wide ? next : rights >> 14 & 1 ? (uint32_t)next : (uint16_t)next;
+    *flags &= ~(1ull << 16);
+    v->field[VMCS_GUEST_INTERRUPTIBILITY_INFO] &= ~(uint64_t)(INTERRUPTIBILITY_BLOCKING_BY_STI | INTERRUPTIBILITY_BLOCKING_BY_MOV_SS);
+    if (*flags >> 8 & 1)
+        v->field[VMCS_GUEST_PENDING_DBG_EXCEPTIONS] |= 1 << 14;
+    v->retire++;
+}
+
 /* The model's own accesses, in the vcpu's mode. The core is loaded for them as for an entry. */
 static bool borrow(struct engine *e, struct vcpu *v)
 {

@@ -98,7 +98,7 @@ bool load_guest(struct engine *e, struct vcpu *v)
     e->nmi_blocked = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_NMI;
     bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
     c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
-    e->stepping = e->step_fetch = false;
+    e->stepping = e->step_fetch = e->step_deadline = false;
     set_guest_rflags(e, flags);
     sync_mode(e);
     return true;

@@ -140,6 +140,11 @@ class Pcpu:
             return fault
         return bytes(buffer)
 
+    def fetch(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
+        """Read guest memory as an instruction fetch would."""
+        buffer = ffi.new("uint8_t[]", size)
+        return self._access(vmcs, linear, buffer, size, FETCH, user) or bytes(buffer)
+
     def write(self, vmcs: Vmcs, linear: int, data: bytes, *, user: bool = False) -> Fault | None:
         """Write guest memory as an instruction would."""
         buffer = ffi.new("uint8_t[]", bytes(data))
@@ -153,7 +158,9 @@ class Pcpu:
         )
         return self._fault_of(code)
 
-    def translate(self, vmcs: Vmcs, linear: int, access: int = READ, *, user: bool = False) -> int | Fault:
+    def translate(
+        self, vmcs: Vmcs, linear: int, access: int = READ, *, user: bool = False
+    ) -> int | Fault:
         """Return the guest-physical address, without any side effect."""
         gpa = ffi.new("uint64_t *")
         code = lib.vcpu_translate(

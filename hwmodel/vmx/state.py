@@ -39,6 +39,10 @@ class Vmcs:
     def __setitem__(self, field: Field, value: int) -> None:
         self._fields[_INDEX[field]] = value & field.mask
 
+    def skip(self, length: int) -> None:
+        """Move RIP past an instruction of `length` bytes that software carried out."""
+        lib.vcpu_skip(self.native, length)
+
     def completed(self, instructions: int = 1) -> None:
         """Book instructions that software carried out for the guest."""
         self.native.retire += instructions

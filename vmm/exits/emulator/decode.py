@@ -27,8 +27,13 @@ MAX_LENGTH = 15
 LOCK, REPNE, REP, OPERAND_SIZE, ADDRESS_SIZE = 0xF0, 0xF2, 0xF3, 0x66, 0x67
 OVERRIDES = {0x26: ES, 0x2E: CS, 0x36: SS, 0x3E: DS, 0x64: FS, 0x65: GS}
 LEGACY = {LOCK, REPNE, REP, OPERAND_SIZE, ADDRESS_SIZE, *OVERRIDES}
-# 0F-map opcodes for which F2/F3 are hints (XACQUIRE/XRELEASE), not another instruction.
-HINTED = {0xAB, 0xB0, 0xB1, 0xB3, 0xBA, 0xBB, 0xC0, 0xC1, 0xC7}
+# Opcodes for which F2/F3 is at most a hint (XACQUIRE/XRELEASE), not another instruction: those of
+# one byte but the string ones, and these of the 0F map. Capstone takes some of the latter amiss.
+STRINGS = {*range(0x6C, 0x70), *range(0xA4, 0xA8), *range(0xAA, 0xB0)}
+HINTED = {
+    *range(0x40, 0x50), *range(0x90, 0xA0), 0xA3, 0xA4, 0xA5, 0xAB, 0xAC, 0xAD, 0xAF,
+    0xB0, 0xB1, 0xB3, 0xB6, 0xB7, 0xBA, 0xBB, 0xBE, 0xBF, 0xC0, 0xC1, 0xC7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,9 @@ def decode(code: bytes, bits: int) -> Instruction | None:
     Raises nothing. LOCK is stripped first: whether it is legal is for the caller to say.
     """
     prefixes = scan_prefixes(code, bits)
-    dropped = {LOCK}
+    hint = prefixes.repeat and _repeat_is_hint(code[prefixes.count :], bits)
+    dropped = {LOCK, REP, REPNE} if hint else {LOCK}
     raw = _disassemble(_without(code, prefixes.count, dropped), bits)
-    if raw is None and prefixes.repeat and _repeat_is_hint(code[prefixes.count :], bits):
-        dropped = {LOCK, REP, REPNE}
-        raw = _disassemble(_without(code, prefixes.count, dropped), bits)
     if raw is None:
         return None
     length = raw.size + sum(byte in dropped for byte in code[: prefixes.count])
@@ -96,7 +99,9 @@ def _without(code: bytes, prefixes: int, dropped: set[int]) -> bytes:
 def _repeat_is_hint(code: bytes, bits: int) -> bool:
     if bits == 64 and code[:1] and code[0] & 0xF0 == 0x40:
         code = code[1:]
-    return len(code) > 1 and (code[0] != 0x0F or code[1] in HINTED)
+    if code[:1] == b"\x0f":
+        return len(code) > 1 and code[1] in HINTED
+    return len(code) > 0 and code[0] not in STRINGS
 
 
 def _engine(mode: int) -> Any:

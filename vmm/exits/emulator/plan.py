@@ -46,7 +46,20 @@ def compile_plan(code: bytes, mode: int) -> Plan:
     return _compile_other(insn) or _unsupported(insn.text, code[: insn.length])
 
 
+# What F2 or F3 makes of a 0F opcode: with any other SSE name capstone overlooked the prefix.
+REPEATED = frozenset(("movss", "movsd", "movdqu", "lddqu", "movq"))
+
+
+def _is_misread(insn: Instruction) -> bool:
+    prefixes = insn.prefixes
+    if insn.name in ("movnti", "movbe"):
+        return bool(prefixes.repeat) or prefixes.operand_size and insn.name == "movnti"
+    return insn.name in sse.TABLE and bool(prefixes.repeat) and insn.name not in REPEATED
+
+
 def _compile_other(insn: Instruction) -> Plan | None:
+    if _is_misread(insn):
+        return None
     build = STRAIGHT.get(insn.name)
     execute = build(insn) if build else None
     if execute:

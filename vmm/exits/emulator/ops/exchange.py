@@ -107,48 +107,48 @@ def _xadd_registers(target: Register, register: Register) -> Execute:
 
 
 def cmpxchg(insn: Instruction) -> Execute | None:
-    """CMPXCHG: the destination is written either way (*CMPXCHG*)."""
+    """CMPXCHG: memory is written either way, a register only if equal (*CMPXCHG*)."""
     target, source = insn.operands
     if not isinstance(source, Register):
         return None
-    size, get = source.size, getter(source)
-    accumulator = Register(RAX, size)
-    get_rax, put_rax = getter(accumulator), setter(accumulator)
-    read, write = _access(target, size)
-    if not read or not write:
-        return None
+    if isinstance(target, Register):
+        return _cmpxchg_register(target, source)
+    return _cmpxchg_memory(target, source) if isinstance(target, Memory) else None
+
+
+def _cmpxchg_memory(target: Memory, source: Register) -> Execute:
+    address, size, get = address_of(target), source.size, getter(source)
+    get_rax, put_rax = getter(Register(RAX, size)), setter(Register(RAX, size))
 
     def execute(m: Machine) -> None:
-        place, old = read(m)
-        expected = get_rax(m.regs)
-        flags = alu.sub(expected, old, m.regs.rflags, size * 8)[1]
-        write(m, place, get(m.regs) if flags & ZF else old)
+        linear, regs = address(m), m.regs
+        m.check_write(linear, size)
+        old = m.read(linear, size)
+        flags = alu.sub(get_rax(regs), old, regs.rflags, size * 8)[1]
+        m.write(linear, size, get(regs) if flags & ZF else old)
         if not flags & ZF:
-            put_rax(m.regs, old)
-        m.regs.rflags = flags
+            put_rax(regs, old)
+        regs.rflags = flags
 
     return execute
 
 
-Fetch = Callable[[Machine], tuple[int, int]]
-Deposit = Callable[[Machine, int, int], None]
+def _cmpxchg_register(target: Register, source: Register) -> Execute:
+    size, get = source.size, getter(source)
+    get_target, put_target = getter(target), setter(target)
+    get_rax, put_rax = getter(Register(RAX, size)), setter(Register(RAX, size))
 
+    def execute(m: Machine) -> None:
+        regs = m.regs
+        old = get_target(regs)
+        flags = alu.sub(get_rax(regs), old, regs.rflags, size * 8)[1]
+        if flags & ZF:
+            put_target(regs, get(regs))
+        else:
+            put_rax(regs, old)  # and the target keeps even its upper half
+        regs.rflags = flags
 
-def _access(target: Operand, size: int) -> tuple[Fetch | None, Deposit | None]:
-    """Compile a locked read (-> address, value) and its write (address, value)."""
-    if isinstance(target, Register):
-        get, put = getter(target), setter(target)
-        return lambda m: (0, get(m.regs)), lambda m, _, value: put(m.regs, value)
-    if not isinstance(target, Memory):
-        return None, None
-    address = address_of(target)
-
-    def fetch(m: Machine) -> tuple[int, int]:
-        linear = address(m)
-        m.check_write(linear, size)
-        return linear, m.read(linear, size)
-
-    return fetch, lambda m, linear, value: m.write(linear, size, value)
+    return execute
 
 
 def _cmpxchg_pair(half: int) -> Callable[[Instruction], Execute | None]:

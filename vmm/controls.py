@@ -1,0 +1,59 @@
+"""The VMX controls of a plain `vtx` guest, as DESIGN.md's "Exits under vtx" chooses them."""
+
+from typing import Final
+
+from hwmodel.arch.controls import PinBased, Primary, Secondary
+from hwmodel.arch.msr import Msr
+from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.state import Vmcs
+from vmm.exits.cr import CR0_HOST_OWNED, CR4_GUEST_OWNED
+from vmm.memory.guest import GuestMemory
+
+MSR_BITMAP_PAGE: Final = 0
+PASSED_MSRS: Final = (
+    Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE, Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SYSCALL_MASK,
+    Msr.IA32_SYSENTER_CS, Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.TSC_AUX,
+)  # fmt: skip
+
+_PIN: Final = PinBased.of(external_interrupt_exiting=1, nmi_exiting=1, virtual_nmis=1)
+_PRIMARY: Final = Primary.of(
+    hlt_exiting=1,
+    uncond_io_exiting=1,
+    use_msr_bitmaps=1,
+    use_tsc_offsetting=1,
+    cr8_load_exiting=1,
+    cr8_store_exiting=1,
+    rdpmc_exiting=0,
+    activate_secondary_controls=1,
+)
+_SECONDARY: Final = Secondary.of(
+    enable_ept=1,
+    enable_vpid=1,
+    unrestricted_guest=1,
+    enable_rdtscp=1,
+    wbinvd_exiting=1,
+    rdrand_exiting=1,
+    rdseed_exiting=1,
+)
+
+
+def set_controls(vmcs: Vmcs, memory: GuestMemory) -> None:
+    """Set the execution controls and masks of a new virtual CPU."""
+    vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] = int(_PIN)
+    vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] = int(_PRIMARY)
+    vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(_SECONDARY)
+    vmcs[Field.MSR_BITMAP] = memory.private_page(MSR_BITMAP_PAGE)
+    vmcs[Field.CR0_GUEST_HOST_MASK] = CR0_HOST_OWNED
+    vmcs[Field.CR0_READ_SHADOW] = vmcs[Field.GUEST_CR0]
+    vmcs[Field.CR4_GUEST_HOST_MASK] = ~CR4_GUEST_OWNED
+
+
+def write_msr_bitmap(memory: GuestMemory) -> None:
+    """Fill the bitmap page: everything exits but what passes ("MSR-Bitmap Address")."""
+    bitmap = bytearray(b"\xff" * 4096)
+    for msr in PASSED_MSRS:
+        half, index = (1024, msr - 0xC000_0000) if msr >= 0xC000_0000 else (0, msr)
+        for direction in (0, 2048):
+            bitmap[direction + half + index // 8] &= ~(1 << index % 8)
+    at = memory.private_page(MSR_BITMAP_PAGE)
+    memory.ram.view[at : at + 4096] = bitmap

@@ -1,0 +1,57 @@
+"""EPT violations: memory that no slot backs is a device, and the instruction is carried out here."""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.exit import Exit
+from vmm.exits.emulate import Status, emulate
+from vmm.exits.machine_view import MachineView
+from vmm.inject import inject_exception
+from vmm.outcome import Outcome, StopReason
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+_FETCH: Final = 1 << 2
+_TRANSLATION: Final = 1 << 8
+_DELIVERING: Final = 1 << 31
+
+
+def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Emulate an access to a device; what cannot be one stops the guest."""
+    qualification = vmexit.qualification
+    if vmexit.idt_vectoring_info & _DELIVERING:
+        return _stop(vcpu, vmexit, "an event was delivered to a stack or table without memory")
+    if qualification & _FETCH:
+        return _stop(vcpu, vmexit, "instructions were fetched where no memory is")
+    if not qualification & _TRANSLATION:
+        return _stop(vcpu, vmexit, "page tables lie where no memory is")
+    return emulate_instruction(vcpu, vmexit)
+
+
+def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Carry out the instruction at RIP on the vCPU, its memory and its devices."""
+    vcpu.look_for_events = True
+    done = emulate(MachineView(vcpu, vmexit))
+    if done.status is Status.DONE:
+        _finish(vcpu)
+    elif done.status is Status.FAULT:
+        assert done.vector is not None
+        inject_exception(vcpu, done.vector, done.error_code, done.address or 0)
+    elif done.status is Status.UNSUPPORTED:
+        return _stop(vcpu, vmexit, f"cannot emulate {done.text}")
+    return Outcome.STOP if vcpu.is_stopped() else Outcome.RESUME
+
+
+def _finish(vcpu: "Vcpu") -> None:
+    """Book the instruction and what follows each one: the shadow ends, TF traps."""
+    vcpu.vmcs.skip(0)
+
+
+def _stop(vcpu: "Vcpu", vmexit: Exit, why: str) -> Outcome:
+    where = f"guest-physical {vmexit.guest_physical:#x}"
+    vcpu.stop(StopReason.UNHANDLED, f"{why}: {where}, linear {vmexit.guest_linear:#x}")
+    return Outcome.STOP
+
+
+__all__ = ["Field", "emulate_instruction", "handle_ept_violation"]

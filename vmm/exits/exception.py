@@ -1,0 +1,31 @@
+"""Exceptions that exit, triple faults, and everything nobody handles: the guest is stopped."""
+
+from typing import TYPE_CHECKING
+
+from hwmodel.vmx.exit import Exit
+from vmm.inject import inject_exception
+from vmm.outcome import Outcome, StopReason
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+
+def handle_exception_nmi(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Give an intercepted exception to the guest: only observers ask for these exits."""
+    info = vmexit.interruption_info
+    error = vmexit.interruption_error if info & 1 << 11 else None
+    inject_exception(vcpu, info & 0xFF, error, vmexit.qualification)
+    return Outcome.RESUME
+
+
+def handle_triple_fault(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """Shut down: no exception could be delivered, nor the double fault after it."""
+    vcpu.stop(StopReason.TRIPLE_FAULT, "triple fault: no handler for an exception could be reached")
+    return Outcome.STOP
+
+
+def unhandled(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Stop the guest and say which exit it was."""
+    what = f"exit {vmexit.name} (qualification {vmexit.qualification:#x}) is not handled"
+    vcpu.stop(StopReason.UNHANDLED, what)
+    return Outcome.STOP

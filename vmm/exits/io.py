@@ -1,0 +1,26 @@
+"""Port I/O: IN and OUT at once, INS and OUTS through the emulator."""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.vmx.exit import Exit
+from vmm.exits.ept import emulate_instruction
+from vmm.outcome import Outcome
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+_IN, _STRING: Final = 1 << 3, 1 << 4
+
+
+def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Decode the qualification ("Exit Qualification for I/O Instructions") and ask the bus."""
+    qualification = vmexit.qualification
+    if qualification & _STRING:
+        return emulate_instruction(vcpu, vmexit)
+    size, port = (qualification & 7) + 1, qualification >> 16
+    vcpu.look_for_events = True
+    if qualification & _IN:
+        vcpu.set_register(0, vcpu.board.ports.read(port, size), size)
+    else:
+        vcpu.board.ports.write(port, size, vcpu.regs.rax & (1 << size * 8) - 1)
+    return Outcome.STOP if vcpu.is_stopped() else Outcome.SKIP

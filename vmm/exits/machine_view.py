@@ -1,0 +1,148 @@
+"""A vCPU as the instruction emulator sees it: registers, memory with its faults, devices."""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.vmcs import Field
+from hwmodel.pcpu import WRITE, Fault
+from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.state import Registers
+from vmm.exits.emulate import GuestFault
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+_PAGE: Final = 4096
+_SELECTORS: Final = (
+    Field.GUEST_ES_SELECTOR, Field.GUEST_CS_SELECTOR, Field.GUEST_SS_SELECTOR,
+    Field.GUEST_DS_SELECTOR, Field.GUEST_FS_SELECTOR, Field.GUEST_GS_SELECTOR,
+)  # fmt: skip
+_BASES: Final = (
+    Field.GUEST_ES_BASE, Field.GUEST_CS_BASE, Field.GUEST_SS_BASE,
+    Field.GUEST_DS_BASE, Field.GUEST_FS_BASE, Field.GUEST_GS_BASE,
+)  # fmt: skip
+
+
+class MachineView:
+    """The `Machine` of vmm/exits/emulate.py for one instruction of one vCPU."""
+
+    __slots__ = ("_gpa", "_page", "_vcpu", "bits", "regs")
+
+    def __init__(self, vcpu: "Vcpu", vmexit: Exit) -> None:
+        """Remember which page the exit was for: it is known to be a device's."""
+        self._vcpu = vcpu
+        self.regs: Registers = vcpu.regs
+        self.bits = vcpu.code_bits()
+        self._page = vmexit.guest_linear & -_PAGE if vmexit.guest_physical else -1
+        self._gpa = vmexit.guest_physical & -_PAGE
+
+    @property
+    def stack_bits(self) -> int:
+        """Width of the stack pointer."""
+        return self._vcpu.stack_bits()
+
+    def xmm(self, number: int, /) -> int:
+        """Return an XMM register."""
+        return self._vcpu.pcpu.xmm(self._vcpu.vmcs, number)
+
+    def set_xmm(self, number: int, value: int, /) -> None:
+        """Set an XMM register."""
+        self._vcpu.pcpu.set_xmm(self._vcpu.vmcs, number, value)
+
+    def segment_base(self, segment: int, /) -> int:
+        """Return a segment's base; in 64-bit mode only FS and GS have one."""
+        if self.bits == 64 and segment < 4:
+            return 0
+        return self._vcpu.vmcs[_BASES[segment]]
+
+    def segment_selector(self, segment: int, /) -> int:
+        """Return a selector as the guest sees it."""
+        return self._vcpu.vmcs[_SELECTORS[segment]]
+
+    def fetch(self, count: int, /) -> bytes:
+        """Return code bytes at CS:RIP."""
+        return self._vcpu.fetch(count)
+
+    def read(self, linear: int, size: int, /) -> int:
+        """Read memory or a device."""
+        return int.from_bytes(b"".join(self._read(*part) for part in _parts(linear, size)), "little")
+
+    def _read(self, linear: int, size: int) -> bytes:
+        vcpu = self._vcpu
+        if linear & -_PAGE != self._page:
+            got = vcpu.pcpu.read(vcpu.vmcs, linear, size, user=vcpu.is_user())
+            if not isinstance(got, Fault):
+                return got
+            gpa = self._device(got)
+        else:
+            gpa = self._gpa | linear & _PAGE - 1
+        value = b"".join(
+            vcpu.board.read_memory(vcpu.index, at, width).to_bytes(width, "little")
+            for at, width in _widths(gpa, size)
+        )
+        return value
+
+    def write(self, linear: int, size: int, value: int, /) -> None:
+        """Write memory or a device; a range that crosses pages is checked as a whole first."""
+        data = value.to_bytes(size, "little")
+        parts = _parts(linear, size)
+        if len(parts) > 1:
+            self.check_write(linear, size)
+        for at, width in parts:
+            self._write(at, data[:width])
+            data = data[width:]
+
+    def _write(self, linear: int, data: bytes) -> None:
+        vcpu = self._vcpu
+        if linear & -_PAGE != self._page:
+            fault = vcpu.pcpu.write(vcpu.vmcs, linear, data, user=vcpu.is_user())
+            if fault is None:
+                return
+            gpa = self._device(fault)
+        else:
+            gpa = self._gpa | linear & _PAGE - 1
+        for at, width in _widths(gpa, len(data)):
+            part = int.from_bytes(data[at - gpa : at - gpa + width], "little")
+            vcpu.board.write_memory(vcpu.index, at, width, part)
+
+    def check_write(self, linear: int, size: int, /) -> None:
+        """Fault as `write` would."""
+        vcpu = self._vcpu
+        for at, _ in _parts(linear, size):
+            got = vcpu.pcpu.translate(vcpu.vmcs, at, WRITE, user=vcpu.is_user())
+            if isinstance(got, Fault):
+                self._device(got)
+
+    def _device(self, fault: Fault) -> int:
+        """Return where the device is, if it is one; else raise the guest's fault."""
+        if fault.vector is None:
+            return fault.gpa
+        error = fault.error_code if fault.vector != 6 else None
+        raise GuestFault(fault.vector, error, fault.address)
+
+    def port_in(self, port: int, size: int, /) -> int:
+        """Read a port."""
+        return self._vcpu.board.ports.read(port, size)
+
+    def port_out(self, port: int, size: int, value: int, /) -> None:
+        """Write a port."""
+        self._vcpu.board.ports.write(port, size, value)
+
+
+def _parts(linear: int, size: int) -> list[tuple[int, int]]:
+    """Split a range at page borders."""
+    first = min(size, _PAGE - linear % _PAGE)
+    return [(linear, size)] if first == size else [(linear, first), (linear + first, size - first)]
+
+
+def _widths(gpa: int, size: int) -> list[tuple[int, int]]:
+    """Split a device access into the naturally aligned ones that a bus carries."""
+    if size in (1, 2, 4, 8) and gpa % size == 0:
+        return [(gpa, size)]
+    pieces = []
+    while size:
+        width = 8
+        while width > size or gpa % width:
+            width //= 2
+        pieces.append((gpa, width))
+        gpa, size = gpa + width, size - width
+    return pieces

@@ -1,0 +1,112 @@
+"""RDMSR and WRMSR that exit: everything but the bases and entry points that the guest owns."""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.msr import Msr
+from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.exit import Exit
+from vmm.inject import inject_exception
+from vmm.outcome import Outcome
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+_GP: Final = 13
+_LOW: Final = 0xFFFF_FFFF
+_LMA, _LME: Final = 1 << 10, 1 << 8
+_PG: Final = 1 << 31
+_PAT_TYPES: Final = {0, 1, 4, 5, 6, 7}
+_APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})
+
+# Registers that hold what was written, and what they hold at reset; writes must fit the mask.
+_PLAIN: Final = {
+    Msr.IA32_MISC_ENABLE: (1, (1 << 39) - 1),
+    Msr.MTRR_DEF_TYPE: (0, 0xCFF),
+    **{number: (0, (1 << 46) - 1) for number in range(Msr.MTRR_PHYSBASE0, Msr.MTRR_PHYSBASE0 + 16)},
+    Msr.MTRR_FIX64K_00000: (0, (1 << 64) - 1),
+    Msr.MTRR_FIX16K_80000: (0, (1 << 64) - 1),
+    Msr.MTRR_FIX16K_A0000: (0, (1 << 64) - 1),
+    **{
+        number: (0, (1 << 64) - 1)
+        for number in range(Msr.MTRR_FIX4K_C0000, Msr.MTRR_FIX4K_F8000 + 1)
+    },
+}
+# Read-only, or written without effect.
+_CONSTANT: Final = {
+    Msr.IA32_PLATFORM_ID: 0,
+    Msr.IA32_UCODE_REV: 0x1_0000_0000,
+    Msr.MTRRCAP: 0x508,  # eight variable ranges, fixed ranges, write-combining
+    Msr.IA32_MCG_CAP: 0,
+    Msr.IA32_MCG_STATUS: 0,
+    Msr.IA32_DEBUGCTLMSR: 0,
+}
+
+
+def handle_msr_read(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """Answer in EDX:EAX, or #GP for an MSR that this processor has not."""
+    value = _read(vcpu, vcpu.regs.rcx & _LOW)
+    if value is None:
+        return _refuse(vcpu, "read")
+    vcpu.regs.rax, vcpu.regs.rdx = value & _LOW, value >> 32 & _LOW
+    return Outcome.SKIP
+
+
+def handle_msr_write(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """Take EDX:EAX, or #GP for an unknown MSR or a reserved bit."""
+    regs = vcpu.regs
+    value = (regs.rdx & _LOW) << 32 | regs.rax & _LOW
+    return Outcome.SKIP if _write(vcpu, regs.rcx & _LOW, value) else _refuse(vcpu, "write")
+
+
+def _refuse(vcpu: "Vcpu", what: str) -> Outcome:
+    vcpu.note_unknown("msr", vcpu.regs.rcx & _LOW, what)
+    inject_exception(vcpu, _GP, 0)
+    return Outcome.RESUME
+
+
+def _read(vcpu: "Vcpu", number: int) -> int | None:
+    if number == Msr.IA32_TSC:
+        return vcpu.tsc()
+    if number == Msr.EFER:
+        return vcpu.regs.efer
+    if number == Msr.IA32_CR_PAT:
+        return vcpu.vmcs[Field.GUEST_IA32_PAT]
+    if number in _APIC:
+        return vcpu.lapic.read_msr(number)
+    if number in _PLAIN:
+        return vcpu.msrs.get(number, _PLAIN[number][0])
+    return _CONSTANT.get(number)
+
+
+def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
+    if number == Msr.IA32_TSC:
+        vcpu.set_tsc(value)
+        return True
+    if number == Msr.EFER:
+        return _write_efer(vcpu, value)
+    if number == Msr.IA32_CR_PAT:
+        return _write_pat(vcpu, value)
+    if number in _APIC:
+        vcpu.look_for_events = True
+        vcpu.board.reschedule()
+        return vcpu.lapic.write_msr(number, value)
+    if number in _PLAIN:
+        vcpu.msrs[number] = value
+        return not value & ~_PLAIN[number][1]
+    return number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE)
+
+
+def _write_efer(vcpu: "Vcpu", value: int) -> bool:
+    """Manual: LMA is read-only, LME may not change while paging is on."""
+    old = vcpu.regs.efer
+    if value & ~int(vcpu.efer_bits) or (vcpu.regs.cr0 & _PG and (old ^ value) & _LME):
+        return False
+    vcpu.regs.efer = value & ~_LMA | old & _LMA
+    return True
+
+
+def _write_pat(vcpu: "Vcpu", value: int) -> bool:
+    if any(value >> shift & 0xFF not in _PAT_TYPES for shift in range(0, 64, 8)):
+        return False
+    vcpu.vmcs[Field.GUEST_IA32_PAT] = value
+    return True

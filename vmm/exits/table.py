@@ -1,0 +1,35 @@
+"""Exit reason to handler: complete, and nothing else."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.exits import ExitReason as R
+from hwmodel.vmx.exit import Exit
+from vmm.exits import cpuid, cr, ept, exception, idle, io, msr, plain, windows
+from vmm.outcome import Outcome
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+Handler = Callable[["Vcpu", Exit], Outcome]
+STOPS: Final = 0x100  # from here on: the engine's own stops, not exits
+
+HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
+    R.EXCEPTION_NMI: exception.handle_exception_nmi,
+    R.TRIPLE_FAULT: exception.handle_triple_fault,
+    R.INTERRUPT_WINDOW: windows.handle_window,
+    R.NMI_WINDOW: windows.handle_window,
+    R.TASK_SWITCH: exception.unhandled,
+    R.CPUID: cpuid.handle_cpuid,
+    R.HLT: idle.handle_hlt,
+    R.INVD: plain.handle_nothing_to_do,
+    R.WBINVD: plain.handle_nothing_to_do,
+    R.RDRAND: plain.handle_random,
+    R.RDSEED: plain.handle_random,
+    R.VMCALL: plain.handle_vmcall,
+    R.CR_ACCESS: cr.handle_cr_access,
+    R.IO_INSTRUCTION: io.handle_io,
+    R.MSR_READ: msr.handle_msr_read,
+    R.MSR_WRITE: msr.handle_msr_write,
+    R.EPT_VIOLATION: ept.handle_ept_violation,
+}

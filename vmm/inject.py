@@ -1,0 +1,65 @@
+"""Which event the next entry injects, and which window to open when it cannot be now."""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.vmcs import Field
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+VALID: Final = 1 << 31
+NMI: Final = VALID | 2 << 8 | 2
+_EXCEPTION: Final = VALID | 3 << 8
+_HAS_ERROR: Final = 1 << 11
+_SHADOW: Final = 0b11  # blocking by STI, by MOV SS
+_NMI_BLOCKED: Final = 1 << 3
+_IF: Final = 1 << 9
+INTERRUPT_WINDOW: Final = 1 << 2  # primary control bits
+NMI_WINDOW: Final = 1 << 22
+
+
+def deliver_pending(vcpu: "Vcpu") -> None:
+    """Put the most urgent event into the VM-entry interruption information, if one can go in.
+
+    Order of the manual's "Priority Among Concurrent Events": what was interrupted in delivery or
+    raised by a handler (it is there already), then NMI, then an external interrupt.
+    """
+    vmcs = vcpu.vmcs
+    if vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] & VALID:
+        return  # asked again at the next exit
+    blocked = vmcs[Field.GUEST_INTERRUPTIBILITY_INFO]
+    if vcpu.nmi_pending:
+        if blocked & (_SHADOW | _NMI_BLOCKED):
+            open_window(vcpu, NMI_WINDOW)
+            return
+        vcpu.nmi_pending = False
+        vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = NMI
+        return
+    if not vcpu.lapic.interrupt_pending():
+        vcpu.look_for_events = False
+        return
+    if blocked & _SHADOW or not vmcs[Field.GUEST_RFLAGS] & _IF:
+        open_window(vcpu, INTERRUPT_WINDOW)
+        return
+    vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
+
+
+def open_window(vcpu: "Vcpu", window: int) -> None:
+    """Ask for an exit as soon as the guest can take the event; until then there is no need to look."""
+    vcpu.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= window
+    vcpu.look_for_events = False
+
+
+def close_windows(vcpu: "Vcpu") -> None:
+    """Stop asking."""
+    vcpu.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] &= ~(INTERRUPT_WINDOW | NMI_WINDOW)
+    vcpu.look_for_events = True
+
+
+def inject_exception(vcpu: "Vcpu", vector: int, error_code: int | None, cr2: int = 0) -> None:
+    """Make the next entry raise an exception; the instruction that caused it is not skipped."""
+    info = _EXCEPTION | vector | (_HAS_ERROR if error_code is not None else 0)
+    vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = info
+    vcpu.vmcs[Field.VM_ENTRY_EXCEPTION_ERROR_CODE] = error_code or 0
+    if vector == 14:
+        vcpu.regs.cr2 = cr2

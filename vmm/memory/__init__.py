@@ -1,0 +1,1 @@
+"""Guest memory as the hypervisor lays it out."""

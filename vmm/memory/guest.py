@@ -1,0 +1,89 @@
+"""Guest-physical memory: slots over machine memory, and the one range-checked way to touch it."""
+
+from typing import Final
+
+from hwmodel.mem.ram import PAGE, Ram
+from hwmodel.pcpu import Pcpu, Slot
+from vmm.errors import UsageError
+
+PRIVATE_PAGES: Final = 16  # machine pages of the hypervisor's own, behind the guest's: bitmaps
+
+
+class GuestMemory:
+    """`vm.memory[gpa]`, `vm.memory[a:b]`: bytes of guest-physical memory, readable and writable.
+
+    Raises UsageError for a range that is not RAM: this is the user's and the devices' door, a guest
+    access never comes through it unchecked.
+    """
+
+    def __init__(self, ranges: tuple[tuple[int, int], ...]) -> None:
+        """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory."""
+        self.size: Final = sum(size for _, size in ranges)
+        self.ram: Final = Ram(self.size + PRIVATE_PAGES * PAGE)
+        self.slots: Final = _lay_out(ranges)
+        self._pcpu: Pcpu | None = None
+
+    def attach(self, pcpu: Pcpu) -> None:
+        """Tell `pcpu` the layout, and tell it of later writes."""
+        self._pcpu = pcpu
+        pcpu.set_slots(self.slots)
+
+    def private_page(self, number: int) -> int:
+        """Return the host-physical address of a page that no guest can reach."""
+        assert 0 <= number < PRIVATE_PAGES
+        return self.size + number * PAGE
+
+    def hpa(self, gpa: int, size: int = 1) -> int | None:
+        """Return where [gpa, gpa+size) lies in machine memory, None if not in one slot."""
+        for slot in self.slots:
+            offset = gpa - slot.gpa
+            if 0 <= offset and offset + size <= slot.size:
+                return slot.hpa + offset
+        return None
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """Return `size` bytes."""
+        at = self._place(gpa, size)
+        return bytes(self.ram.view[at : at + size])
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write bytes, as a device's DMA would: translated code there is dropped."""
+        at = self._place(gpa, len(data))
+        self.ram.view[at : at + len(data)] = data
+        if self._pcpu is not None and data:
+            self._pcpu.host_wrote(at, len(data))
+
+    def _place(self, gpa: int, size: int) -> int:
+        at = self.hpa(gpa, size)
+        if at is None:
+            raise UsageError(
+                f"{size} bytes at guest-physical {gpa:#x} are not RAM; the guest has {self.size:#x}"
+            )
+        return at
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            start, stop = _bounds(key)
+            return self.read(start, stop - start)
+        return self.read(key, 1)[0]
+
+    def __setitem__(self, key: int | slice, value: int | bytes) -> None:
+        if isinstance(key, int):
+            self.write(key, bytes([int(value) if isinstance(value, int) else value[0]]))
+            return
+        start, _ = _bounds(key) if key.stop is not None else (key.start, 0)
+        self.write(start, value if isinstance(value, bytes | bytearray) else bytes([int(value)]))
+
+
+def _bounds(key: slice) -> tuple[int, int]:
+    if key.start is None or key.stop is None or key.step not in (None, 1):
+        raise UsageError("guest memory is sliced as [start:stop]; give both addresses")
+    return key.start, key.stop
+
+
+def _lay_out(ranges: tuple[tuple[int, int], ...]) -> list[Slot]:
+    slots, hpa = [], 0
+    for gpa, size in ranges:
+        slots.append(Slot(gpa, size, hpa))
+        hpa += size
+    return slots

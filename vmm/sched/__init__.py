@@ -1,0 +1,1 @@
+"""Who runs when: virtual CPUs take turns on a physical one."""

@@ -1,0 +1,51 @@
+"""Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
+
+from typing import Final
+
+from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.state import GPR_NAMES
+from vmm.boot.plan import BootPlan, Mode, StartState
+from vmm.memory.guest import GuestMemory
+from vmm.vcpu import Vcpu
+
+_PE, _PG, _ET, _NE, _PAE = 1, 1 << 31, 1 << 4, 1 << 5, 1 << 5
+_LONG_EFER: Final = 1 << 8 | 1 << 10
+_CODE: Final = {Mode.REAL16: 0x9B, Mode.PROT32: 0xC09B, Mode.LONG64: 0xA09B}
+_DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
+_TSS32_BUSY: Final = 0x8B
+
+
+def load(plan: BootPlan, memory: GuestMemory) -> None:
+    """Copy every placement to guest memory."""
+    for placement in plan.placements:
+        memory.write(placement.gpa, placement.data)
+
+
+def start(vcpu: Vcpu, state: StartState) -> None:
+    """Give a freshly reset vCPU the registers that the boot protocol promises."""
+    vmcs, regs = vcpu.vmcs, vcpu.regs
+    for name, value in state.gpr.items():
+        regs[GPR_NAMES.index(name)] = value
+    regs.rip, regs.rflags = state.rip, state.rflags | 2
+    _segments(vcpu, state)
+    if state.mode is Mode.REAL16:
+        return
+    paging = _PG if state.mode is Mode.LONG64 else 0
+    vcpu.set_cr0(_PE | _ET | (_NE | paging if paging else 0))
+    vcpu.set_cr4(state.cr4 | (_PAE if paging else 0))
+    regs.cr3 = state.cr3
+    regs.efer = _LONG_EFER if paging else 0
+    vmcs[Field.GUEST_GDTR_BASE] = state.gdt.base
+    vmcs[Field.GUEST_GDTR_LIMIT] = state.gdt.limit
+    vmcs[Field.GUEST_TR_LIMIT] = 0x67
+    vmcs[Field.GUEST_TR_AR_BYTES] = _TSS32_BUSY
+
+
+def _segments(vcpu: Vcpu, state: StartState) -> None:
+    limit = 0xFFFF if state.mode is Mode.REAL16 else 0xFFFF_FFFF
+    for name in ("ES", "CS", "SS", "DS", "FS", "GS"):
+        chosen, rights = (state.cs, _CODE) if name == "CS" else (state.ds, _DATA)
+        vcpu.vmcs[Field[f"GUEST_{name}_SELECTOR"]] = chosen.selector
+        vcpu.vmcs[Field[f"GUEST_{name}_BASE"]] = chosen.base
+        vcpu.vmcs[Field[f"GUEST_{name}_LIMIT"]] = limit
+        vcpu.vmcs[Field[f"GUEST_{name}_AR_BYTES"]] = rights[state.mode]

@@ -1,0 +1,161 @@
+"""Tour 1.2: a virtual CPU, and the loop that runs it: enter, look at the exit, handle it, again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.arch.cpuid import Cpuid
+from hwmodel.arch.vmcs import Field
+from hwmodel.pcpu import Pcpu
+from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.state import Vmcs
+from vmm.architectural_view import ArchitecturalView
+from vmm.controls import set_controls
+from vmm.devices.lapic import LocalApic
+from vmm.devices.platform import Board
+from vmm.exits.table import HANDLERS, STOPS
+from vmm.inject import deliver_pending
+from vmm.memory.guest import GuestMemory
+from vmm.outcome import Outcome, StopReason
+from vmm.watchers import Watchers
+
+if TYPE_CHECKING:
+    from vmm.observe.tally import Tally
+
+StopGuest = Callable[..., None]
+
+
+class Activity(Enum):
+    """What a virtual CPU does when it is its turn."""
+
+    RUNNING = "running"
+    HALTED = "halted"
+    WAIT_FOR_SIPI = "wait-for-SIPI"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every vCPU of a VM shares. `stop` ends the run; `unknown` hears of unknown MSRs."""
+
+    pcpu: Pcpu
+    board: Board
+    memory: GuestMemory
+    cpuid: Cpuid
+    cr4_bits: int
+    efer_bits: int
+    watchers: Watchers
+    tally: "Tally"
+    stop: StopGuest
+    is_stopped: Callable[[], bool]
+    unknown: Callable[[str, int, str], None]
+
+
+class Vcpu(ArchitecturalView):
+    """One virtual CPU: a VMCS, its local APIC, and where it stands."""
+
+    def __init__(self, index: int, around: Surroundings) -> None:
+        """Wire the vCPU to the rooms that its handlers use."""
+        self.index: Final = index
+        self.pcpu: Final = around.pcpu
+        self.board: Final = around.board
+        self.memory: Final = around.memory
+        self.cpuid: Final = around.cpuid
+        self.cr4_bits: Final = around.cr4_bits
+        self.efer_bits: Final = around.efer_bits
+        self.watchers: Final = around.watchers
+        self.tally: Final = around.tally
+        self.stop: Final = around.stop
+        self.is_stopped: Final = around.is_stopped
+        self.note_unknown: Final = around.unknown
+        self.vmcs: Final = Vmcs()
+        self.regs: Final = self.vmcs.registers
+        self.lapic: Final[LocalApic] = around.board.lapics[index]
+        self.lapic.timer.tsc = self.tsc
+        self.reset()
+
+    def reset(self) -> None:
+        """Power-up: registers, controls, nothing pending."""
+        self.vmcs.reset()
+        set_controls(self.vmcs, self.memory)
+        self.pcpu.forget(self.vmcs)
+        self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
+        self.look_for_events = True
+        self.nmi_pending = False
+        self.msrs: dict[int, int] = {}
+        self.random_state = self.index
+
+    def run(self, until: int) -> Outcome:
+        """Run until `until` instructions have retired on the pCPU, the guest halts or stops."""
+        while True:
+            vmexit = self.step(until)
+            outcome = self.handle(vmexit)
+            if outcome is not Outcome.RESUME:
+                return outcome
+            event = self.board.next_event()
+            if event is not None and event <= self.pcpu.clock.now:
+                return Outcome.RESUME
+
+    def step(self, until: int) -> Exit:
+        """Enter once; the exit is counted and not yet handled."""
+        if self.look_for_events:
+            deliver_pending(self)
+        vmexit = self.pcpu.enter(self.vmcs, until)
+        self.tally.count(vmexit)
+        return vmexit
+
+    def handle(self, vmexit: Exit) -> Outcome:
+        """Do what software in root mode does about an exit; RIP moves here and nowhere else."""
+        if self.watchers.exits:
+            self.watchers.vmexit(self, vmexit)
+            if vmexit.handled:
+                return Outcome.RESUME
+        if vmexit.reason >= STOPS:
+            return self._engine_stop(vmexit)
+        if vmexit.is_entry_failure:
+            self.stop(StopReason.ENTRY_FAILURE, "VM entry failed: invalid guest state")
+            return Outcome.STOP
+        outcome = HANDLERS[vmexit.reason](self, vmexit)
+        if outcome is Outcome.SKIP:
+            self.vmcs.skip(vmexit.instruction_length)
+            return Outcome.RESUME
+        if outcome is Outcome.HALT:
+            self.vmcs.skip(vmexit.instruction_length)
+            self.activity = Activity.HALTED
+        return outcome
+
+    def _engine_stop(self, vmexit: Exit) -> Outcome:
+        """DEADLINE and INTERRUPTED give the word to the scheduler; INTERNAL is our own fault."""
+        if vmexit.name == "INTERNAL":
+            raise EngineFailure(self.pcpu.message)
+        return Outcome.SKIP
+
+    def init_signal(self) -> None:
+        """INIT: registers as after reset, but for x87/SSE and CR0's cache bits; wait for SIPI."""
+        msrs = self.msrs
+        self.reset()
+        self.msrs = msrs
+        self.activity = Activity.WAIT_FOR_SIPI
+
+    def startup(self, vector: int) -> None:
+        """SIPI: start in real mode at vector * 4096, if it is waited for."""
+        if self.activity is not Activity.WAIT_FOR_SIPI:
+            return
+        self.vmcs[Field.GUEST_CS_SELECTOR] = vector << 8
+        self.vmcs[Field.GUEST_CS_BASE] = vector << 12
+        self.regs.rip = 0
+        self.activity = Activity.RUNNING
+
+    def is_runnable(self) -> bool:
+        """Whether the scheduler may run it now; a halted one wakes for an event it can take."""
+        if self.activity is Activity.HALTED and self._has_wake_event():
+            self.activity = Activity.RUNNING
+            self.look_for_events = True
+        return self.activity is Activity.RUNNING
+
+    def _has_wake_event(self) -> bool:
+        return self.nmi_pending or (bool(self.regs.rflags & 1 << 9) and self.lapic.interrupt_pending())
+
+
+class EngineFailure(Exception):
+    """The native engine could not go on: a defect of ours, with its message."""
