@@ -189,7 +189,7 @@ static void run(struct engine *e)
 void engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
 {
     e->vcpu = v;
-    e->until = until;
+    e->until = until > e->skew ? until - e->skew : 0;
     e->exit_ready = false;
     e->block = NULL;
     e->retired += v->retire;

@@ -8,7 +8,7 @@
 
 /* Why engine_enter() came back, beyond the architecture's exit reasons (which are < 0x100). */
 enum {
-    STOP_DEADLINE = 0x100,     /* `until` instructions have retired on this engine */
+    STOP_DEADLINE = 0x100,     /* the clock has reached `until` */
     STOP_INTERRUPTED = 0x101,  /* engine_interrupt() was called */
     STOP_INTERNAL = 0x102,     /* the engine cannot go on; engine_message() says why */
 };
@@ -86,7 +86,7 @@ void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
 void engine_flush_tlb(struct engine *engine);
 void engine_invalidate_page(struct engine *engine, uint64_t linear);
 
-/* Run `vcpu` until an exit, or until the engine has retired `until` instructions in all. */
+/* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 void engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
 void engine_interrupt(struct engine *engine);    /* from a signal handler or another thread */
 uint64_t engine_instructions(const struct engine *engine);

@@ -64,7 +64,7 @@ class Pcpu:
         ffi.release(self._native)
 
     def enter(self, vmcs: Vmcs, until: int) -> Exit:
-        """Run the guest until it exits or `until` instructions have retired on this pCPU."""
+        """Run the guest until it exits or the clock reads `until` cycles, to the instruction."""
         lib.engine_enter(self._native, vmcs.native, until, self._record)
         vmexit = Exit(self._record)
         self.clock.now = vmexit.cycle

@@ -7,8 +7,8 @@ from hwmodel.pcpu import FETCH, Fault, Pcpu
 from hwmodel.vmx.state import Registers, Vmcs
 
 _PAGE: Final = 4096
-_CS_L, _DB: Final = 1 << 13, 1 << 14
-_LMA, _VM, _PE, _PG: Final = 1 << 10, 1 << 17, 1, 1 << 31
+_CS_L, _DB = 1 << 13, 1 << 14
+_LMA, _VM, _PE, _PG = 1 << 10, 1 << 17, 1, 1 << 31
 _MASK64: Final = (1 << 64) - 1
 
 

@@ -85,19 +85,17 @@ class Vcpu(ArchitecturalView):
         self.msrs: dict[int, int] = {}
         self.random_state = self.index
 
-    def run(self, until: int) -> Outcome:
-        """Run until `until` instructions have retired on the pCPU, the guest halts or stops."""
+    def run(self, ends: int) -> None:
+        """Run until cycle `ends`, a device's event, a halt or the end of the run."""
+        next_event, clock = self.board.next_event, self.pcpu.clock
         while True:
-            vmexit = self.step(until)
-            outcome = self.handle(vmexit)
-            if outcome is not Outcome.RESUME:
-                return outcome
-            event = self.board.next_event()
-            if event is not None and event <= self.pcpu.clock.now:
-                return Outcome.RESUME
+            event = next_event()
+            until = ends if event is None or event > ends else event
+            if until <= clock.now or self.handle(self.step(until)) is not Outcome.RESUME:
+                return
 
     def step(self, until: int) -> Exit:
-        """Enter once; the exit is counted and not yet handled."""
+        """Enter once, until cycle `until` at the latest; the exit is counted, not yet handled."""
         if self.look_for_events:
             deliver_pending(self)
         vmexit = self.pcpu.enter(self.vmcs, until)

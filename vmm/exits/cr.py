@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _GP: Final = 13
-_TO, _FROM, _CLTS, _LMSW: Final = 0, 1, 2, 3
-_PG, _PE, _WP, _ET, _TS: Final = int(Cr0.of(pg=1)), 1, int(Cr0.of(wp=1)), int(Cr0.of(et=1)), 8
-_PAE, _LA57, _PCIDE: Final = int(Cr4.of(pae=1)), int(Cr4.of(la57=1)), int(Cr4.of(pcide=1))
+_TO, _FROM, _CLTS, _LMSW = 0, 1, 2, 3
+_PG, _PE, _WP, _ET, _TS = int(Cr0.of(pg=1)), 1, int(Cr0.of(wp=1)), int(Cr0.of(et=1)), 8
+_PAE, _LA57, _PCIDE = int(Cr4.of(pae=1)), int(Cr4.of(la57=1)), int(Cr4.of(pcide=1))
 _CR4_RELOADS_PDPTES: Final = int(Cr4.of(pae=1, pge=1, pse=1, smep=1))
-_LME, _LMA: Final = 1 << 8, 1 << 10
+_LME, _LMA = 1 << 8, 1 << 10
 _CS_L: Final = 1 << 13
 _PDPTE_RESERVED: Final = 0xFFF0_0000_0000_01E6 | ((1 << 52) - 1 & -(1 << 46))
 

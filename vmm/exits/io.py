@@ -9,7 +9,7 @@ from vmm.outcome import Outcome
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
-_IN, _STRING: Final = 1 << 3, 1 << 4
+_IN, _STRING = 1 << 3, 1 << 4
 
 
 def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:

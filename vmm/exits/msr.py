@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _GP: Final = 13
 _LOW: Final = 0xFFFF_FFFF
-_LMA, _LME: Final = 1 << 10, 1 << 8
+_LMA, _LME = 1 << 10, 1 << 8
 _PG: Final = 1 << 31
 _PAT_TYPES: Final = {0, 1, 4, 5, 6, 7}
 _APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _UD: Final = 6
-_CF, _OTHERS: Final = 1, 0x8D4  # RDRAND sets CF and clears OF SF ZF AF PF
+_CF, _OTHERS = 1, 0x8D4  # RDRAND sets CF and clears OF SF ZF AF PF
 _MASK64: Final = (1 << 64) - 1
 
 

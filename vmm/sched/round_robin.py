@@ -9,13 +9,17 @@ from typing import Final
 
 from hwmodel.timing.clock import Clock
 from vmm.devices.platform import Board
-from vmm.vcpu import Activity, Vcpu
+from vmm.vcpu import Vcpu
 
 QUANTUM: Final = 1 << 18  # instructions; about 0.1 ms of guest time
 
 
 class RoundRobin:
-    """One pCPU's run queue. `stopped` says when the run is over; `idle` may wait in host time."""
+    """One pCPU's run queue.
+
+    `stopped` says when the run is over. `idle(cycle)` is told when nobody can run until `cycle`
+    (None: ever); it may wait in host time, and says whether input came.
+    """
 
     def __init__(
         self,
@@ -23,7 +27,7 @@ class RoundRobin:
         board: Board,
         clock: Clock,
         stopped: Callable[[], bool],
-        idle: Callable[[int], bool],
+        idle: Callable[[int | None], bool],
     ) -> None:
         """Start with the first vCPU's turn."""
         self.vcpus: Final = vcpus
@@ -35,31 +39,32 @@ class RoundRobin:
         self.turn_ends = 0
 
     def run(self, limit: int) -> None:
-        """Run until stopped, halted for good, or until `limit` (absolute, in cycles)."""
+        """Run until stopped, asleep for good, or until the clock reads `limit` cycles."""
         while not self.stopped() and self.clock.now < limit:
+            turn = self.next_turn(limit)
+            if turn is None:
+                return
+            vcpu, ends = turn
+            vcpu.run(ends)
+
+    def next_turn(self, limit: int) -> tuple[Vcpu, int] | None:
+        """Let time pass until a vCPU can run; return it and where its turn ends. None: never."""
+        while self.clock.now < limit:
             event = self.fire_due()
-            vcpu = self.pick()
-            if vcpu is None:
-                if not self.pass_time(event, limit):
-                    return
-                continue
-            ends = min(limit, self.turn_ends if len(self.vcpus) > 1 else limit)
-            ends = ends if event is None else min(ends, event)
-            vcpu.run(vcpu.pcpu.instructions + vcpu.vmcs.native.retire + ends - self.clock.now)
+            if vcpu := self.pick():
+                vcpu.look_for_events = True
+                return vcpu, limit if len(self.vcpus) == 1 else min(limit, self.turn_ends)
+            if not self.pass_time(event, limit):
+                return None
+        return None
 
     def fire_due(self) -> int | None:
         """Fire devices that are due; return the next event's cycle."""
         event = self.board.next_event()
         while event is not None and event <= self.clock.now:
             self.board.fire()
-            self.look_again()
             event = self.board.next_event()
         return event
-
-    def look_again(self) -> None:
-        """An interrupt line may have changed for any vCPU."""
-        for vcpu in self.vcpus:
-            vcpu.look_for_events = True
 
     def pick(self) -> Vcpu | None:
         """Return the vCPU whose turn it is; the turn passes on at its end or when it sleeps."""
@@ -76,15 +81,11 @@ class RoundRobin:
         return None
 
     def pass_time(self, event: int | None, limit: int) -> bool:
-        """Nobody can run: go to the next event. False when none will ever come."""
-        if event is None:
-            return self.idle(-1)
-        if self.idle(min(event, limit)):
+        """Nobody can run: skip to the next event. False when none will ever come."""
+        target = None if event is None else min(event, limit)
+        if self.idle(target):
             return True
-        pcpu = self.vcpus[0].pcpu
-        pcpu.advance(min(event, limit) - self.clock.now)
+        if target is None:
+            return False
+        self.vcpus[0].pcpu.advance(target - self.clock.now)
         return True
-
-    def all_halted_for_good(self) -> bool:
-        """Whether every vCPU sleeps."""
-        return all(vcpu.activity is not Activity.RUNNING for vcpu in self.vcpus)

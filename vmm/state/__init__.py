@@ -1,0 +1,1 @@
+"""A VM written down: snapshots in memory, digests."""

@@ -1,0 +1,66 @@
+"""Copy-on-write pages: snapshots share every page that did not change between them.
+
+The C engine logs which machine pages the guest may have written (`Pcpu.dirty_log`, one bit each).
+`PageKeeper` keeps the last written-down contents; taking a snapshot copies the dirty pages only,
+going back to the last one writes the dirty pages only.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from hwmodel.mem.ram import PAGE
+from hwmodel.pcpu import Pcpu
+from vmm.memory.guest import GuestMemory
+
+Pages = Mapping[int, bytes]
+_ZERO: Final = bytes(PAGE)
+
+
+class PageKeeper:
+    """The pages of one VM's RAM; page numbers are machine pages, absent ones are zero."""
+
+    def __init__(self, memory: GuestMemory, pcpu: Pcpu) -> None:
+        """Start with all of RAM zero, as it is when mapped."""
+        self._view: Final = memory.ram.view
+        self._count: Final = memory.size // PAGE
+        self._pcpu: Final = pcpu
+        self._kept: dict[int, bytes] = {}
+
+    def take(self) -> Pages:
+        """Return all pages as they are now."""
+        kept = dict(self._kept)
+        for page in self._harvest():
+            data = bytes(self._view[page * PAGE : (page + 1) * PAGE])
+            if data == _ZERO:
+                kept.pop(page, None)
+            elif kept.get(page) != data:
+                kept[page] = data
+        self._kept = kept
+        return kept
+
+    def put(self, pages: Pages) -> None:
+        """Make RAM what `take` returned; only pages that differ are written."""
+        changed = set(self._harvest())
+        if pages is not self._kept:
+            changed.update(p for p in pages if pages[p] is not self._kept.get(p))
+            changed.update(p for p in self._kept if p not in pages)
+        for page in changed:
+            self._view[page * PAGE : (page + 1) * PAGE] = pages.get(page, _ZERO)
+            self._pcpu.host_wrote(page * PAGE, PAGE)
+        self._kept = dict(pages) if not isinstance(pages, dict) else pages
+        for _ in self._harvest():
+            pass  # what was just written is known
+
+    def _harvest(self) -> Iterator[int]:
+        """Yield the dirty pages and clear the log."""
+        log = self._pcpu.dirty_log
+        found = [(n, word) for n, word in enumerate(log) if word]
+        for number, _ in found:
+            log[number] = 0
+        self._pcpu.harvest_dirty()
+        for number, word in found:
+            while word:
+                low = word & -word
+                if (page := number * 64 + low.bit_length() - 1) < self._count:
+                    yield page
+                word ^= low

@@ -1,0 +1,330 @@
+"""A VM: memory, vCPUs, devices and scheduler put together from a Config, and the doors to them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
+from hwmodel.arch.model import CpuModel
+from hwmodel.pcpu import EngineError, Pcpu
+from hwmodel.timing.clock import Clock
+from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.state import Registers
+from vmm.boot.files import plan_for
+from vmm.boot.memmap import ram_slots
+from vmm.config import Config
+from vmm.controls import write_msr_bitmap
+from vmm.devices.platform import Board, Outputs, build_board
+from vmm.errors import InternalError
+from vmm.exits.table import STOPS
+from vmm.memory.guest import GuestMemory
+from vmm.observe.tally import Tally
+from vmm.outcome import Stop, StopReason
+from vmm.sched.round_robin import RoundRobin
+from vmm.start import load, start
+from vmm.state import snapshot as state
+from vmm.state.pages import PageKeeper
+from vmm.state.snapshot import Snapshot
+from vmm.vcpu import EngineFailure, Surroundings, Vcpu
+from vmm.virtual import VirtualMemory
+from vmm.watchers import Watchers
+
+FOREVER: Final = 1 << 62
+POLL_CYCLES: Final = 1 << 20  # how often host input is looked for while the guest is busy
+
+
+def _discard(_data: bytes) -> None:
+    """Nobody listens to the serial port."""
+
+
+def _nothing() -> bytes:
+    return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended, in the words of the JSON statistics; `digest` reads the VM on demand."""
+
+    status: int
+    reason: str
+    message: str
+    last_exits: tuple[str, ...]
+    instructions: int
+    cycles: int
+    exits: dict[str, int]
+    exit_cycles: dict[str, int]
+    ledger: dict[str, int]
+    digest: Callable[[], str]
+
+
+class VM:
+    """A virtual machine; use it in a `with` statement.
+
+    `VM("kernel.elf", memory="64M")` takes the options of `ring1 run` as keywords. Raises
+    UsageError for a bad image or option, InternalError when the engine cannot be had.
+    """
+
+    def __init__(
+        self,
+        image: Any = None,
+        *,
+        config: Config | None = None,
+        serial_output: Callable[[bytes], None] = _discard,
+        poll_input: Callable[[], bytes] = _nothing,
+        wait_idle: Callable[[float], None] | None = None,
+        **options: Any,
+    ) -> None:
+        """Load the image; nothing runs yet."""
+        self.config: Final = config or Config.of(image=image, **options)
+        self.plan: Final = plan_for(self.config)
+        self.clock: Final = Clock()
+        self.memory: Final = GuestMemory(ram_slots(self.config.memory))
+        self.watchers: Final = Watchers()
+        self.tally: Final = Tally()
+        self.serial_output, self.poll_input, self.wait_idle = serial_output, poll_input, wait_idle
+        self.unknown: set[tuple[str, int, str]] = set()
+        self._stop: Stop | None = None
+        self._interrupted: str | None = None
+        self._reset_requested = False
+        self._build()
+
+    def _build(self) -> None:
+        try:
+            self.pcpu: Final = Pcpu(self.memory.ram, self.clock)
+        except EngineError as error:
+            raise InternalError(f"the engine cannot be made: {error}") from None
+        self.memory.attach(self.pcpu)
+        write_msr_bitmap(self.memory)
+        self.board: Final[Board] = self._make_board()
+        self.vcpus: Final = self._make_vcpus()
+        self.keeper: Final = PageKeeper(self.memory, self.pcpu)
+        self.scheduler: Final = RoundRobin(
+            self.vcpus, self.board, self.clock, self.is_stopped, self._idle
+        )
+        self.current = self.vcpus[0]
+        load(self.plan, self.memory)
+        start(self.vcpus[0], self.plan.start)
+        self._power_on: Final = self.snapshot()
+
+    def _make_board(self) -> Board:
+        outputs = Outputs(
+            serial=self.serial_output,
+            debug=self.serial_output,
+            debug_exit=lambda value: self.stop(StopReason.DEBUG_EXIT, value=value),
+            poweroff=lambda: self.stop(StopReason.POWEROFF),
+            reset=self._reset,
+            invalidate=self._invalidate,
+            nmi=lambda cpu: setattr(self.vcpus[cpu], "nmi_pending", True),
+            init=lambda cpu: self.vcpus[cpu].init_signal(),
+            sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
+            unknown=lambda bus, address, size, write: self._note(
+                bus, address, "write" if write else "read"
+            ),
+        )
+        return build_board(
+            self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs
+        )
+
+    def _make_vcpus(self) -> list[Vcpu]:
+        model = CpuModel.load(self.config.cpu_model)
+        around = Surroundings(
+            self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
+            int(supported_cr4(model)), int(supported_efer(model)),
+            self.watchers, self.tally, self.stop, self.is_stopped, self._note,
+        )  # fmt: skip
+        return [Vcpu(index, around) for index in range(self.config.cpus)]
+
+    # ---- running ----
+
+    def run(self) -> Result:
+        """Run to the end; return how it ended."""
+        while self._stop is None:
+            self._guarded(lambda: self.scheduler.run(self._limit()))
+            self._between_turns()
+        return self._result(self._stop)
+
+    def __iter__(self) -> Iterator[Exit]:
+        """Yield each VM-exit before its handler runs; the handler runs on resume."""
+        while self._stop is None:
+            turn = self.scheduler.next_turn(self._limit())
+            if turn is not None:
+                yield from self._turn(*turn)
+            self._between_turns()
+
+    def _turn(self, vcpu: Vcpu, ends: int) -> Iterator[Exit]:
+        self.current = vcpu
+        event = self.board.next_event()
+        vmexit = vcpu.step(ends if event is None else min(ends, event))
+        if vmexit.reason < STOPS:
+            yield vmexit
+            if vmexit.handled:
+                return
+        self._guarded(lambda: vcpu.handle(vmexit))
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except EngineFailure as failure:
+            raise InternalError(f"the engine cannot go on: {failure}") from None
+
+    def _limit(self) -> int:
+        """Return the cycle at which to look around at the latest."""
+        limit = self.clock.now + POLL_CYCLES if self.poll_input is not _nothing else FOREVER
+        if self.config.max_cycles is not None:
+            limit = min(limit, self.config.max_cycles)
+        if self.config.max_instructions is not None:
+            left = self.config.max_instructions - self.pcpu.instructions
+            limit = min(limit, self.clock.now + max(left, 0))
+        return limit
+
+    def _between_turns(self) -> None:
+        if self._reset_requested and self._stop is not None and self.config.reboot:
+            self._restart()
+        if self._interrupted is not None:
+            self.stop(StopReason(self._interrupted), f"{self._interrupted} from outside")
+        self._check_limits()
+        if data := self.poll_input():
+            self.board.receive(data)
+        if self._stop is None and not self._can_go_on():
+            self.stop(StopReason.HALTED)
+
+    def _check_limits(self) -> None:
+        if self.config.max_cycles is not None and self.clock.now >= self.config.max_cycles:
+            self.stop(StopReason.LIMIT, f"reached --max-cycles {self.config.max_cycles}")
+        most = self.config.max_instructions
+        if most is not None and self.pcpu.instructions >= most:
+            self.stop(StopReason.LIMIT, f"reached --max-instructions {most}")
+
+    def _can_go_on(self) -> bool:
+        if self.board.next_event() is not None or self.wait_idle is not None:
+            return True
+        return any(vcpu.is_runnable() for vcpu in self.vcpus)
+
+    def _idle(self, cycle: int | None) -> bool:
+        """Wait for input in real time where somebody may type; say whether some came."""
+        if self._interrupted is not None:
+            return False
+        if self.wait_idle is not None:
+            cycles = self.clock.frequency if cycle is None else cycle - self.clock.now
+            self.wait_idle(cycles / self.clock.frequency)
+        if data := self.poll_input():
+            self.board.receive(data)
+        return bool(data)
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """End the run soon; from a signal handler or another thread."""
+        self._interrupted = reason
+        self.pcpu.interrupt()
+
+    def stop(self, reason: StopReason, message: str = "", *, value: int = 0) -> None:
+        """End the run; the first reason wins."""
+        if self._stop is not None:
+            return
+        vcpu = self.current
+        where = f" (RIP {vcpu.regs.rip:#x}, {vcpu.mode()} mode)" if message else ""
+        self._stop = Stop.because(
+            reason, message + where, value=value, rip=vcpu.regs.rip, mode=vcpu.mode(),
+            last_exits=self.tally.last_as_text(),
+        )  # fmt: skip
+
+    def is_stopped(self) -> bool:
+        """Whether the run is over."""
+        return self._stop is not None
+
+    def _reset(self) -> None:
+        self._reset_requested = True
+        self.stop(StopReason.RESET)
+
+    def _restart(self) -> None:
+        """A reset: memory, processors and devices as at power-on; the clock goes on."""
+        self._reset_requested, self._stop = False, None
+        instructions, cycles = self.pcpu.instructions, self.clock.now
+        state.put(self._power_on, self.keeper, self.vcpus, self.board)
+        self.pcpu.set_clock(instructions, cycles)
+        self.board.reschedule()
+
+    def _invalidate(self, gpa: int) -> None:
+        self.pcpu.flush_tlb()
+
+    def _note(self, kind: str, number: int, what: str) -> None:
+        self.unknown.add((kind, number, what))
+
+    def _result(self, stop: Stop) -> Result:
+        instructions, cycles = self.pcpu.instructions, self.clock.now
+        exits = self.tally.by_name()
+        return Result(
+            stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
+            exits, dict.fromkeys(exits, 0),
+            {"guest": instructions, "idle": cycles - instructions}, self.digest,
+        )  # fmt: skip
+
+    # ---- state and observation ----
+
+    @property
+    def exits(self) -> list[Exit]:
+        """The exits seen, the newest last; bounded."""
+        return list(self.tally.last)
+
+    @property
+    def regs(self) -> Registers:
+        """The registers of the vCPU that ran last."""
+        return self.current.regs
+
+    @property
+    def virtual(self) -> VirtualMemory:
+        """Linear memory of the vCPU that ran last, as `memory` is guest-physical."""
+        return VirtualMemory(self.current)
+
+    def on_exit(
+        self, name: str, **conditions: int
+    ) -> Callable[[Callable[[Exit], None]], Callable[[Exit], None]]:
+        """Decorate a function to be called at each exit of that name, before its handler.
+
+        Conditions compare attributes of the exit; `leaf` is CPUID's EAX.
+        """
+        def register(function: Callable[[Exit], None]) -> Callable[[Exit], None]:
+            def watch(vcpu: Vcpu, vmexit: Exit) -> None:
+                if vmexit.name == name and _meets(vcpu, vmexit, conditions):
+                    self.current = vcpu
+                    function(vmexit)
+
+            self.watchers.exits.append(watch)
+            return function
+
+        return register
+
+    def snapshot(self) -> Snapshot:
+        """Write the whole VM down, in memory; pages are shared between snapshots."""
+        turn = (self.scheduler.turn, self.scheduler.turn_ends)
+        return state.take(self.keeper, self.vcpus, self.board, turn)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this VM."""
+        state.put(snapshot, self.keeper, self.vcpus, self.board)
+        self.scheduler.turn, self.scheduler.turn_ends = snapshot.turn
+        self._stop, self._interrupted, self._reset_requested = None, None, False
+
+    def digest(self) -> str:
+        """SHA-256 over RAM, registers and device state, in hexadecimal."""
+        return state.digest(self.memory, self.vcpus, self.board)
+
+    def close(self) -> None:
+        """Free the engine and the memory."""
+        self.pcpu.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _meets(vcpu: Vcpu, vmexit: Exit, conditions: dict[str, int]) -> bool:
+    for name, wanted in conditions.items():
+        seen = vcpu.regs.rax & 0xFFFF_FFFF if name == "leaf" else getattr(vmexit, name)
+        if seen != wanted:
+            return False
+    return True
