@@ -1,7 +1,7 @@
-"""The guest kernels, judged by Bochs: the independent machine that is right where QEMU's TCG is not.
+"""The guest kernels, judged by Bochs: an independent machine, right where QEMU's TCG is not.
 
-Bochs gets a firmware ROM made of ``rom_loader.bin`` and one flattened image, so no BIOS is needed; the
-guest ends it by writing "Shutdown" to port 0x8900.
+Bochs gets a firmware ROM made of ``rom_loader.bin`` and one flattened image, so no BIOS is needed;
+the guest ends it by writing "Shutdown" to port 0x8900.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """The guest kernels, judged on QEMU's own processor (TCG): an independent machine.
 
-A kernel that claims what the manual does not say fails here too, and its claim must then be argued from
-the manual. Each row of ``guest_kernel/tests/tests.toml`` names the checks that TCG itself gets wrong.
+A kernel that claims what the manual does not say fails here too, and its claim must then be argued
+from the manual. Each row of ``guest_kernel/tests/tests.toml`` names the checks that TCG gets wrong.
 """
 
 import shutil
