@@ -83,6 +83,23 @@ void set_guest_rflags(struct engine *e, uint64_t value)
     update_limit(e);               /* IF may have opened a window */
 }
 
+/* While Unicorn does not run it keeps the arithmetic flags and DF in eflags (QEMU's cpu_exec_enter and _exit convert
+ * them); the model always reads them where they stand while it runs. */
+void flags_into_unicorn(struct engine *e)
+{
+    uint64_t flags = guest_rflags(e) & (FLAGS_ARITHMETIC | FLAG_DF);
+    e->core->eflags = (e->core->eflags & ~(FLAGS_ARITHMETIC | FLAG_DF)) | flags;
+}
+
+void flags_out_of_unicorn(struct engine *e)
+{
+    uint64_t flags = e->core->eflags;
+    e->core->cc_op = CC_OP_EFLAGS;
+    e->core->cc_src = flags & FLAGS_ARITHMETIC;
+    e->core->df = flags & FLAG_DF ? -1 : 1;
+    e->core->eflags &= ~(FLAGS_ARITHMETIC | FLAG_DF);
+}
+
 static struct core_segment *core_segment(struct engine *e, int seg)
 {
     return seg == LDTR ? &e->core->ldt : seg == TR ? &e->core->tr : &e->core->segs[seg];

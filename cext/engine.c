@@ -164,7 +164,9 @@ static void drop_translations(struct engine *e)
 static void run_once(struct engine *e)
 {
     e->refusal.valid = false;
+    flags_into_unicorn(e);
     uc_err error = lib.uc_emu_start(e->uc, e->core->rip, ~0ull, 0, 0);
+    flags_out_of_unicorn(e);
     if (e->exit_ready)
         return;
     if (error == UC_ERR_EXCEPTION && e->refusal.valid) {

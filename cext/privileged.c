@@ -310,8 +310,8 @@ static bool do_ring0(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_INVLPG: return invlpg(e, i);
     case X86_INS_INVD: return instruction_exit(e, i, EXIT_INVD, 0);
     case X86_INS_WBINVD: return exiting2(e, SECONDARY_WBINVD_EXITING) ? instruction_exit(e, i, EXIT_WBINVD, 0) : done(e, i);
-    case X86_INS_SYSRET: return op_sysret(e, i);
-    case X86_INS_SYSEXIT: return op_sysexit(e, i);
+    case X86_INS_SYSRET: case X86_INS_SYSRETQ: return op_sysret(e, i);
+    case X86_INS_SYSEXIT: case X86_INS_SYSEXITQ: return op_sysexit(e, i);
     case X86_INS_RDPMC: return rdpmc(e, i);
     default: break;
     }
@@ -324,7 +324,7 @@ static bool is_ring0(const struct insn *i)
     switch (i->id) {
     case X86_INS_HLT: case X86_INS_CLTS: case X86_INS_LMSW: case X86_INS_RDMSR: case X86_INS_WRMSR: case X86_INS_LGDT:
     case X86_INS_LIDT: case X86_INS_LLDT: case X86_INS_LTR: case X86_INS_SWAPGS: case X86_INS_INVLPG: case X86_INS_INVD:
-    case X86_INS_WBINVD: case X86_INS_SYSRET: case X86_INS_SYSEXIT: return true;
+    case X86_INS_WBINVD: case X86_INS_SYSRET: case X86_INS_SYSRETQ: case X86_INS_SYSEXIT: case X86_INS_SYSEXITQ: return true;
     case X86_INS_MOV: return i->opcode[0] == 0x0f && (i->opcode[1] & 0xfc) == 0x20;
     default: return false;
     }
@@ -337,7 +337,7 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_VMCALL: case X86_INS_VMMCALL:         /* both hypercalls; software sees which by the bytes */
         return instruction_exit(e, i, EXIT_VMCALL, 0);
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : set_ac(e, i);
-    case X86_INS_SYSRET: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
+    case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
     case X86_INS_LLDT: case X86_INS_LTR: if (in_real_mode(e) || in_v8086(e)) return raise_fault(e, 6, 0); break;
     case X86_INS_RDPMC: if (e->cpl && !(e->core->cr[4] & CR4_PCE)) return raise_fault(e, 13, 0); return rdpmc(e, i);
     default: break;

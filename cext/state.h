@@ -112,6 +112,10 @@ struct engine {
     uint8_t fpu_reset[5120];
 };
 
+/* cpustate.c */
+void flags_into_unicorn(struct engine *e);
+void flags_out_of_unicorn(struct engine *e);
+
 /* block.c */
 bool blocks_create(struct engine *e);
 void blocks_destroy(struct engine *e);

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmm.exits.emulator import sse
 from vmm.exits.emulator.alu import RF
-from vmm.exits.emulator.decode import Instruction, decode
+from vmm.exits.emulator.decode import REP, Instruction, decode
 from vmm.exits.emulator.machine import GuestFault, Machine
 from vmm.exits.emulator.operands import MASK, Memory
 from vmm.exits.emulator.ops import arithmetic, bits, exchange, moves, product, stack
@@ -47,14 +47,18 @@ def compile_plan(code: bytes, mode: int) -> Plan:
 
 
 # What F2 or F3 makes of a 0F opcode: with any other SSE name capstone overlooked the prefix.
-REPEATED = frozenset(("movss", "movsd", "movdqu", "lddqu", "movq"))
+REPEATED = frozenset(("movss", "movsd", "movdqu", "lddqu"))
 
 
 def _is_misread(insn: Instruction) -> bool:
-    prefixes = insn.prefixes
-    if insn.name in ("movnti", "movbe"):
-        return bool(prefixes.repeat) or prefixes.operand_size and insn.name == "movnti"
-    return insn.name in sse.TABLE and bool(prefixes.repeat) and insn.name not in REPEATED
+    """Tell whether the processor refuses prefixes that capstone lets pass."""
+    repeat, name = insn.prefixes.repeat, insn.name
+    if name == "movnti":
+        return bool(repeat) or insn.prefixes.operand_size
+    if not repeat or (name not in sse.TABLE and name != "movbe"):
+        return False
+    load = name == "movq" and repeat == REP and insn.opcode == 0x7E
+    return name not in REPEATED and not load
 
 
 def _compile_other(insn: Instruction) -> Plan | None:

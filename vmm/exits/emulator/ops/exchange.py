@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmm.exits.emulator import alu
@@ -19,6 +18,8 @@ from vmm.exits.emulator.operands import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vmm.exits.emulator.decode import Instruction
     from vmm.exits.emulator.outcome import Execute
 
