@@ -85,6 +85,17 @@ void frame_push(struct frame *f, uint64_t value)
     memcpy(f->bytes + sizeof f->bytes - f->n, &value, f->unit);
 }
 
+/* The processor pushes from the top down: of a frame that does not fit, the first slot so pushed is what faults. */
+static bool fault_of_first_push(struct engine *e, const struct stack *s, const struct frame *f)
+{
+    for (unsigned pushed = f->unit; pushed <= f->n; pushed += f->unit) {
+        uint64_t offset = moved_sp(s, -(int64_t)pushed) & s->mask;
+        if (!mem_check(e, linear_of(s, offset), f->unit, ACCESS_WRITE, s->rights))
+            break;
+    }
+    return false;
+}
+
 bool frame_store(struct engine *e, struct stack *s, const struct frame *f)
 {
     const uint8_t *from = f->bytes + sizeof f->bytes - f->n;
@@ -92,8 +103,10 @@ bool frame_store(struct engine *e, struct stack *s, const struct frame *f)
     for (unsigned done = 0, part; done < f->n; done += part) {
         uint64_t offset = (sp + done) & s->mask;
         part = piece(s, offset, f->n - done, f->unit);
-        if (!reaches(e, s, offset, part) || !mem_write(e, linear_of(s, offset), from + done, part, s->rights))
+        if (!reaches(e, s, offset, part))
             return false;
+        if (!mem_write(e, linear_of(s, offset), from + done, part, s->rights))
+            return fault_of_first_push(e, s, f);
     }
     s->sp = sp;
     return true;
