@@ -89,7 +89,7 @@ boot_gdt_pointer:
 
         .bss
         .balign 4096
-        .globl boot_pml4, boot_stack_top, boot_magic, boot_information
+        .globl boot_pml4, boot_directories, boot_stack_top, boot_magic, boot_information
 boot_pml4:        .skip 4096
 boot_pdpt:        .skip 4096
 boot_directories: .skip 4 * 4096
