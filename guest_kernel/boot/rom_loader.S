@@ -1,8 +1,7 @@
-/* The last 4 KiB of a firmware ROM whose only job is to start one guest image, as a multiboot 1 loader
- * would.  It lets Bochs (or `qemu -bios`) judge our kernels without any BIOS: whoever makes the ROM puts
+/* The last 4 KiB of a firmware ROM whose only job is to start one guest image, as a multiboot
+ * loader would.  It lets Bochs (or `qemu -bios`) judge our kernels without any BIOS: whoever makes the ROM puts
  * the image, flattened, before this page and fills in the parameters and the information below. */
 #define INFORMATION 0x9000
-#define MULTIBOOT1 0x2badb002
 
         .text
         .globl _start
@@ -12,6 +11,7 @@ image:       .long 0                     /* where the flattened image lies in th
 image_words: .long 0
 target:      .long 0                     /* where it belongs */
 entry:       .long 0
+magic:       .long 0                     /* for EAX: which loader we pretend to be */
         .org 0x100
 information: .skip 0x700                 /* copied to INFORMATION: structure, then the command line */
 
@@ -39,7 +39,7 @@ in_protected_mode:
         mov $INFORMATION, %edi
         mov $0x700 / 4, %ecx
         rep movsl
-        mov $MULTIBOOT1, %eax
+        mov magic, %eax
         mov $INFORMATION, %ebx
         jmp *entry
 

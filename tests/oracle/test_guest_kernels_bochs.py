@@ -22,6 +22,7 @@ BOCHS = shutil.which("bochs")
 TIMEOUT_SECONDS = 30
 PAGE = 4096
 INFORMATION = 0x9000  # where rom_loader.S copies the multiboot information
+MAGIC = {"multiboot1": 0x2BADB002, "multiboot2": 0x36D76289}  # what a loader says in EAX
 HAS_MEMORY_AND_CMDLINE = 5
 CONFIGURATION = """
 romimage: file={folder}/rom
@@ -72,6 +73,31 @@ def flatten(path: Path) -> tuple[int, int, bytes]:
         return start, elf.header["e_entry"], bytes(image)
 
 
+def information1(above_kib: int, cmdline: bytes) -> bytes:
+    """Multiboot 1 information: memory sizes, and the command line 0x100 bytes further on."""
+    fields = (HAS_MEMORY_AND_CMDLINE, 640, above_kib, 0, INFORMATION + 0x100)
+    return struct.pack("<5I", *fields).ljust(0x100, b"\0") + cmdline
+
+
+def information2(above_kib: int, cmdline: bytes) -> bytes:
+    """Multiboot 2 information: command line, a module, memory sizes, memory map, end."""
+    ranges = struct.pack("<QQII", 0, 640 << 10, 1, 0) + struct.pack(
+        "<QQII", 1 << 20, above_kib << 10, 1, 0
+    )
+    tags = [
+        (1, cmdline),
+        (3, struct.pack("<II", INFORMATION, INFORMATION + 0x700) + b"module words\0"),
+        (4, struct.pack("<II", 640, above_kib)),
+        (6, struct.pack("<II", 24, 0) + ranges),
+        (0, b""),
+    ]
+    body = b""
+    for kind, content in tags:
+        size = 8 + len(content)
+        body += (struct.pack("<II", kind, size) + content).ljust((size + 7) // 8 * 8, b"\0")
+    return struct.pack("<II", 8 + len(body), 0) + body
+
+
 def make_rom(row: dict[str, Any], images: Path) -> bytes:
     """The ROM: image first, the loader with its parameters in the last page (rom_loader.S)."""
     start, entry, image = flatten(images / row["image"])
@@ -79,12 +105,13 @@ def make_rom(row: dict[str, Any], images: Path) -> bytes:
     size = 0x20000
     while size < len(image) + PAGE:
         size *= 2
-    struct.pack_into("<4I", page, 0, (1 << 32) - size, len(image) // 4, start, entry)
-    above = (int(row["memory"].removesuffix("M")) - 1) * 1024
-    information = (HAS_MEMORY_AND_CMDLINE, 640, above, 0, INFORMATION + 0x100)
-    struct.pack_into("<5I", page, 0x100, *information)
+    parameters = ((1 << 32) - size, len(image) // 4, start, entry, MAGIC[row["boot"]])
+    struct.pack_into("<5I", page, 0, *parameters)
+    above_kib = (int(row["memory"].removesuffix("M")) - 1) * 1024
     cmdline = row.get("bochs", {}).get("cmdline", row["cmdline"]).encode() + b"\0"
-    page[0x200 : 0x200 + len(cmdline)] = cmdline
+    make = information1 if row["boot"] == "multiboot1" else information2
+    information = make(above_kib, cmdline)
+    page[0x100 : 0x100 + len(information)] = information
     return image.ljust(size - PAGE, b"\0") + bytes(page)
 
 
