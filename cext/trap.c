@@ -117,13 +117,21 @@ static void single_step_trap(struct engine *e)
     raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = VECTOR_DB, .dr6 = DR6_BS});
 }
 
-/* An emulated instruction is over. With TF set at its start comes #DB, unless it entered a handler that runs without. */
+/* TF as it is at the end, not at the start, decides after SYSCALL and SYSRET, and where a handler was entered. */
+static bool ends_with_new_tf(const struct insn *i)
+{
+    return i->id == X86_INS_SYSCALL || i->id == X86_INS_SYSRET || i->id == X86_INS_SYSRETQ || i->id == X86_INS_SYSENTER ||
+           i->id == X86_INS_INT1;
+}
+
+/* An emulated instruction is over: #DB if it was to be single-stepped. */
 static void instruction_done(struct engine *e, const struct insn *i, bool tf)
 {
-    bool entered = i->id == X86_INS_SYSCALL || i->id == X86_INS_SYSENTER || i->id == X86_INS_INT1;
     e->retired++;
     e->counters.resolved++;
-    if (tf && !e->exit_ready && !(entered && !e->guest_tf) && !e->shadow_is_mov_ss)
+    if (ends_with_new_tf(i))
+        tf = e->guest_tf;
+    if (tf && !e->exit_ready && !e->shadow_is_mov_ss)
         single_step_trap(e);
 }
 
@@ -230,7 +238,26 @@ static void data_refused(struct engine *e, uint64_t linear)
     resolve_pending(e, NULL);
 }
 
-static void fetch_refused(struct engine *e, uint64_t linear)
+/* TCG has carried out a near RET, JMP or CALL to a non-canonical address; the processor faults at the instruction,
+ * before it. Where it stood is known from the block that ended with it. */
+static void undo_transfer(struct engine *e, const struct block *b)
+{
+    uint64_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 0, target = e->core->rip;
+    if (!length)
+        return;
+    e->core->rip = b->real_pc + b->size - length;
+    const struct insn *i = decode_at_rip(e);
+    if (i && i->id == X86_INS_RET)
+        e->core->regs[RSP] -= 8 + (i->opcode[0] == 0xc2 ? (uint16_t)i->immediate : 0);
+    else if (i && i->id == X86_INS_CALL)
+        e->core->regs[RSP] += 8;
+    else if (!i || i->id != X86_INS_JMP)
+        e->core->rip = target;     /* it ran past the end of canonical space */
+    if (e->core->rip != target)
+        e->retired--;
+}
+
+static void fetch_refused(struct engine *e, uint64_t linear, const struct block *last)
 {
     uint64_t hpa;
     if (e->refusal.lookahead) {
@@ -239,22 +266,25 @@ static void fetch_refused(struct engine *e, uint64_t linear)
         e->core->eflags |= 0x100;
         return;
     }
-    if (!is_canonical(e, linear))
+    if (!is_canonical(e, linear)) {
+        undo_transfer(e, last);
         raise_fault(e, VECTOR_GP, 0);
-    else if (tlb_translate(e, linear, ACCESS_FETCH, e->cpl == 3, &hpa))
+    } else if (tlb_translate(e, linear, ACCESS_FETCH, e->cpl == 3, &hpa)) {
         return;
+    }
     resolve_pending(e, NULL);
 }
 
 void handle_refusal(struct engine *e)
 {
     uint64_t linear = *e->invalid_address;
+    const struct block *last = e->block;
     forget_exception(e);
     if (e->refusal.access == ACCESS_FETCH)
         e->block = NULL;           /* a translation failed: the block before it is complete */
     settle_block(e);
     if (e->refusal.access == ACCESS_FETCH)
-        fetch_refused(e, linear);
+        fetch_refused(e, linear, last);
     else
         data_refused(e, linear);
     update_limit(e);

@@ -1,8 +1,9 @@
 """One 8259A interrupt controller (Intel 8259A data sheet), eight request lines and one output.
 
-The priority resolver works on bit numbers rotated so that 0 is the highest priority. A request bit
-follows its line: a line that falls before it is acknowledged leaves no request, and the
-acknowledge cycle then answers with IR7, the spurious interrupt.
+The priority resolver works on bit numbers rotated so that 0 is the highest priority. A
+level-triggered request follows its line: if it falls before it is acknowledged, the acknowledge
+cycle answers with IR7, the spurious interrupt. An edge-triggered one stays latched until it is
+acknowledged, as PC chipsets and KVM have it (the lone chip of the data sheet would answer IR7).
 """
 
 from vmm.devices.device import IrqLine
@@ -42,7 +43,6 @@ class I8259:
         bit = 1 << number
         if not level:
             self.lines &= ~bit
-            self.latched &= ~bit
         elif not self.lines & bit:
             self.lines |= bit
             self.latched |= bit
@@ -50,7 +50,7 @@ class I8259:
 
     def update(self) -> None:
         """Recompute the requests from the lines, and the output from the requests."""
-        self.irr = self.lines & (self.latched | self.elcr)
+        self.irr = self.lines & self.elcr | self.latched & ~self.elcr
         self._drive(self.pending() is not None)
 
     def pending(self) -> int | None:

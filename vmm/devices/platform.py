@@ -15,7 +15,7 @@
     0x510-511              fw_cfg
     0x8900                 "Shutdown"
 
-The board is as firmware leaves it: PIC vectors 0x08 and 0x70 with all lines masked, LINT0 of the
+The board is as firmware leaves it: PIC vectors 0x08 and 0x70, no line masked, LINT0 of the
 bootstrap processor passing the PIC, the PIT not counting.
 """
 
@@ -276,8 +276,8 @@ def _register_test_device(board: Board, out: Outputs) -> None:
 
 
 def _leave_as_firmware(ports: Bus) -> None:
-    """Initialize both PICs as a BIOS does (vectors 0x08 and 0x70), and mask every line."""
+    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, edge-triggered, no line masked."""
     for command, vectors, wiring in ((0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)):
         ports.write(command, 1, 0x11)
-        for word in (vectors, wiring, 0x01, 0xFF):
+        for word in (vectors, wiring, 0x01):
             ports.write(command + 1, 1, word)

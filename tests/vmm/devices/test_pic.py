@@ -103,7 +103,14 @@ def test_level_repeats_while_asserted(pic: Pic, wire: Wire) -> None:
     assert not wire.level
 
 
-def test_a_line_that_falls_too_early_is_spurious_irq7(pic: Pic) -> None:
+def test_an_edge_stays_latched_when_its_line_falls(pic: Pic) -> None:
+    pic.set_irq(3, True)
+    pic.set_irq(3, False)
+    assert pic.acknowledge() == 0x23
+
+
+def test_a_level_that_falls_too_early_is_spurious_irq7(pic: Pic) -> None:
+    pic.write(ELCR0, 1, 0x08)
     pic.set_irq(3, True)
     pic.set_irq(3, False)
     assert pic.acknowledge() == 0x27

@@ -203,7 +203,7 @@ def test_unknown_port_is_reported(board: Board, listener: Listener) -> None:
 
 def test_a_shared_line_stays_up_until_both_let_go(board: Board) -> None:
     one, two = board.lines.source(5), board.lines.source(5)
-    board.ports.write(0x21, 1, 0x00)
+    board.ports.write(0x4D0, 1, 1 << 5)  # level-triggered, as shared lines are
     one(True)
     two(True)
     one(False)
