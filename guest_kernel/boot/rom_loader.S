@@ -1,6 +1,7 @@
 /* The last 4 KiB of a firmware ROM whose only job is to start one guest image, as a multiboot
- * loader would.  It lets Bochs (or `qemu -bios`) judge our kernels without any BIOS: whoever makes the ROM puts
- * the image, flattened, before this page and fills in the parameters and the information below. */
+ * loader would.  It lets Bochs (or `qemu -bios`) judge our kernels without any BIOS: whoever makes
+ * the ROM puts the image, flattened, before this page and fills in the parameters and the
+ * information below. */
 #define INFORMATION 0x9000
 
         .text
@@ -13,7 +14,7 @@ target:      .long 0                     /* where it belongs */
 entry:       .long 0
 magic:       .long 0                     /* for EAX: which loader we pretend to be */
         .org 0x100
-information: .skip 0x700                 /* copied to INFORMATION: structure, then the command line */
+information: .skip 0x700                 /* copied to INFORMATION */
 
         .org 0x800
 gdt:    .quad 0

@@ -1,8 +1,10 @@
 /* Descriptors: the GDT, the TSS, and how to write a segment descriptor.
  *
  * The order of the selectors is what SYSCALL/SYSRET and SYSENTER/SYSEXIT demand:
- *   SYSCALL  CS = STAR[47:32], SS = +8         SYSRET   32-bit CS = STAR[63:48], SS = +8, 64-bit CS = +16
- *   SYSENTER CS = MSR, SS = +8                 SYSEXIT  32-bit CS = +16, SS = +24; 64-bit CS = +32, SS = +40 */
+ *   SYSCALL   CS = STAR[47:32], SS = +8
+ *   SYSRET    32-bit CS = STAR[63:48], SS = +8, 64-bit CS = +16
+ *   SYSENTER  CS = MSR, SS = +8
+ *   SYSEXIT   32-bit CS = MSR + 16, SS = +24; 64-bit CS = +32, SS = +40 */
 #ifndef LIB_DESC_H
 #define LIB_DESC_H
 #define KERNEL_CS 0x08
@@ -43,7 +45,7 @@ enum {
 struct tss {
     uint32_t reserved0;
     uint64_t rsp[3];
-    uint64_t ist[8];                     /* ist[0] is reserved: IST 1 to 7 are numbered as in a gate */
+    uint64_t ist[8];                     /* numbered as in a gate: 1 to 7; ist[0] is reserved */
     uint16_t reserved1[5];
     uint16_t io_map_base;
     uint8_t io_map[8192 + 1];            /* one bit a port; the byte after it must be all ones */

@@ -1,5 +1,5 @@
-/* Instruction forms: a piece of assembly run with known registers on known memory, and all that it may
- * have changed.  Two runs of one form, on two kinds of memory, must end alike.
+/* Instruction forms: a piece of assembly run with known registers on known memory, and all that it
+ * may have changed.  Two runs of one form, on two kinds of memory, must end alike.
  *
  *   FORM("add %eax, (%rdi)", ARITHMETIC, 0)
  *
@@ -25,7 +25,8 @@ enum need { NEED_NOTHING, NEED_MOVBE, NEED_BMI, NEED_SSE42, NEED_CX16 };
 #define FORM(text, flags, need)                                                  \
     asm(".pushsection .text\n771:\t" text "\n\tret\n\t.popsection\n\t"           \
         ".pushsection .rodata\n772:\t.asciz \"" text "\"\n\t.popsection\n\t"     \
-        ".pushsection .forms, \"a\"\n\t.quad 771b, 772b, " FORM_NUMBER(flags) ", " #need "\n\t.popsection\n");
+        ".pushsection .forms, \"a\"\n\t.quad 771b, 772b, " FORM_NUMBER(flags) ", " #need "\n\t"     \
+        ".popsection\n");
 
 struct form {
     const void *code;

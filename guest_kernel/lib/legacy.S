@@ -113,7 +113,8 @@ legacy_stubs:
         vector = vector + 1
         .endr
 
-/* struct legacy_trap: vector, error code, EIP, CS, EFLAGS, ESP, SS (if the ring changed), CR2, frame. */
+/* struct legacy_trap: vector, error code, EIP, CS, EFLAGS, ESP, SS (if the ring changed), CR2,
+ * frame. */
 note_trap:
         pushal
         push %ds
@@ -141,7 +142,8 @@ note_trap:
         add $8, %esp
         iretl
 
-/* Protected mode to real mode: through 16-bit segments, so that the hidden parts have 64 KiB limits. */
+/* Protected mode to real mode: through 16-bit segments, so that the hidden parts have 64 KiB
+ * limits. */
 real_mode_call:
         mov %esp, saved_esp32
         mov $real_entry, %esi

@@ -9,7 +9,8 @@ struct legacy_trap legacy_trap;
 uint32_t legacy_resume;
 uint32_t real_target;
 
-/* A gate of 32-bit or 16-bit mode; `type` is the access byte: 0x8e interrupt, 0x8f trap, 0x8c call. */
+/* A gate of 32-bit or 16-bit mode; `type` is the access byte: 0x8e interrupt, 0x8f trap, 0x8c
+ * call. */
 uint64_t gate32(uint32_t offset, uint16_t selector, unsigned type)
 {
     return (offset & 0xffff) | (uint64_t)selector << 16 | (uint64_t)type << 40

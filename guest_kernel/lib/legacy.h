@@ -1,8 +1,8 @@
 /* Out of long mode and back: run 32-bit code in legacy protected mode, or 16-bit code in real mode.
  *
- * The way out is the way in, backwards: compatibility mode, CR0.PG off, EFER.LME off; for real mode then
- * a 16-bit code segment and CR0.PE off.  All of the image lies below 4 GiB and is mapped one to one, so
- * 32-bit code runs where it is linked; 16-bit code is copied to LOW_CODE.
+ * The way out is the way in, backwards: compatibility mode, CR0.PG off, EFER.LME off; for real mode
+ * then a 16-bit code segment and CR0.PE off.  All of the image lies below 4 GiB and is mapped one
+ * to one, so 32-bit code runs where it is linked; 16-bit code is copied to LOW_CODE.
  *
  * Traps in 32-bit code are noted in legacy_trap and resume at legacy_resume. */
 #ifndef LIB_LEGACY_H

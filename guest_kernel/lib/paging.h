@@ -1,5 +1,6 @@
-/* Page tables.  The boot code maps the first 4 GiB one to one with pages of 2 MiB; paging_init() takes
- * the second GiB (TEST_AREA) out of that, for tests to map as they like, in reach of 32-bit code. */
+/* Page tables.  The boot code maps the first 4 GiB one to one with pages of 2 MiB; paging_init()
+ * takes the second GiB (TEST_AREA) out of that, for tests to map as they like, in reach of 32-bit
+ * code. */
 #ifndef LIB_PAGING_H
 #define LIB_PAGING_H
 #include <stdint.h>

@@ -14,7 +14,8 @@ void report_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void report_abort(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void report_summary(void) __attribute__((noreturn));
 
-/* End the machine without a summary: status to port 0xf4, and if nothing listens there, as below. */
+/* End the machine without a summary: status to port 0xf4, and if nothing listens there, as
+ * below. */
 void exit_with(int status) __attribute__((noreturn));
 
 /* Power off: "Shutdown" to port 0x8900, then the ACPI port of a PC, then sleep for good. */

@@ -66,7 +66,8 @@ static bool starts_with(const char *text, const char *prefix)
     return true;
 }
 
-/* What follows `prefix` in the word of `line` that starts with it: "seed=" finds "7" in "a seed=7". */
+/* What follows `prefix` in the word of `line` that starts with it: "seed=" finds "7" in "a
+ * seed=7". */
 const char *find_word(const char *line, const char *prefix)
 {
     for (const char *at = line; *at; at++)

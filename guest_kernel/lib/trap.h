@@ -1,10 +1,11 @@
 /* Exceptions and interrupts: the IDT, and three ways to meet a trap.
  *
  * 1. A handler: trap_handle(vector, function).
- * 2. TRY("instruction", : outputs : inputs): run one instruction and return the trap it caused.  The
- *    exception table pairs its address with the address after it, where a fault resumes.
- * 3. try_call(function, argument): run anything, also code that jumps into nowhere; the first trap that
- *    no handler and no table entry wants abandons the call.  enter_user() does the same from ring 3.
+ * 2. TRY("instruction", : outputs : inputs): run one instruction and return the trap it caused.
+ *    The exception table pairs its address with the address after it, where a fault resumes.
+ * 3. try_call(function, argument): run anything, also code that jumps into nowhere; the first trap
+ *    that no handler and no table entry wants abandons the call.  enter_user() does the same from
+ *    ring 3.
  * A trap that nobody wants ends the test: registers are printed, status 127. */
 #ifndef LIB_TRAP_H
 #define LIB_TRAP_H
@@ -57,7 +58,7 @@ void gate_reset(unsigned vector);
 void *trap_stub(unsigned vector);
 struct trap try_call(void (*function)(void *), void *argument);
 
-/* What ring 3 starts with.  It comes back by a trap: an exception, INT, or a handler's try_abandon(). */
+/* What ring 3 starts with.  It comes back by a trap: an exception, INT, or try_abandon(). */
 struct user_start {
     uint64_t rip, cs, rflags, rsp, ss, argument;
 };

@@ -60,7 +60,8 @@ trap_common:
         add $16, %rsp
         iretq
 
-/* try_enter(saved_rsp *rdi, function rsi, argument rdx): call; a trap may cut it short at try_landing. */
+/* try_enter(saved_rsp *rdi, function rsi, argument rdx): call; a trap may cut it short at
+ * try_landing. */
         .globl try_enter, try_landing, try_user
 try_enter:
         call save_registers

@@ -3,7 +3,8 @@
  *   USER(add, "lea (%rdi,%rdi), %rax; " USER_RETURN)
  *   struct trap t = user_call(add, 21, 0);         t.vector == 0x80, t.rax == 42
  *
- * A piece ends by INT 0x80, or by the fault it is about; t says which, with the user's registers. */
+ * A piece ends by INT 0x80, or by the fault it is about; t says which, with the user's
+ * registers. */
 #ifndef LIB_USER_H
 #define LIB_USER_H
 #include "trap.h"

@@ -1,8 +1,9 @@
 /* Delivery
  *
- * How an event reaches its handler in 64-bit mode: interrupt and trap gates, the alignment of the frame,
- * what is saved and what is cleared, the interrupt stack table, and what happens when delivery itself
- * fails: error codes that point at the IDT, contributory faults, the double fault. */
+ * How an event reaches its handler in 64-bit mode: interrupt and trap gates, the alignment of the
+ * frame, what is saved and what is cleared, the interrupt stack table, and what happens when
+ * delivery itself fails: error codes that point at the IDT, contributory faults, the double
+ * fault. */
 #include "lib/test.h"
 
 const char test_title[] = "Event delivery through the IDT";
@@ -57,7 +58,8 @@ static void check_cleared_flags(void)
     asm volatile("pushf; orl $0x44400, (%%rsp); popf; " INT_70 "; cld" : : : "memory", "cc");
     trap_handle(VECTOR, NULL);
     write_rflags(read_rflags() & ~FLAG_AC);
-    report(caught.rflags & FLAG_NT && !(caught.handler_flags & FLAG_NT), "NT is saved, then cleared");
+    report(caught.rflags & FLAG_NT && !(caught.handler_flags & FLAG_NT),
+           "NT is saved, then cleared");
     report(caught.rflags & FLAG_AC && caught.handler_flags & FLAG_AC, "AC is saved and kept");
     report(caught.rflags & FLAG_DF && caught.handler_flags & FLAG_DF, "DF is saved and kept");
     expect_trap(TRY_WITHIN("pushf; orl $0x4000, (%%rsp); popf", "iretq",
@@ -163,7 +165,8 @@ static void check_double_fault(void)
     idt[GP].type &= ~0x80;
     trap = try_call(raise_general_protection, NULL);
     expect_trap(trap, DF, 0, "#GP then #NP: double fault");
-    expect_equal(trap.frame + 40, tss.ist[IST_DOUBLE_FAULT], "the double fault is on its IST stack");
+    expect_equal(trap.frame + 40, tss.ist[IST_DOUBLE_FAULT],
+                 "the double fault is on its IST stack");
     gate_reset(GP);
     idt[PF].type &= ~0x80;
     expect_trap(try_call(raise_page_fault, NULL), DF, 0, "#PF then #NP: double fault");

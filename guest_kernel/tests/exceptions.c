@@ -1,8 +1,8 @@
 /* Exceptions
  *
- * Every vector that software can raise in ring 0: is it the right vector, with the right error code, the
- * right saved RIP (at the instruction for a fault, after it for a trap), the right CR2, DR6 and RF?  How
- * an event then reaches its handler is the subject of delivery.c. */
+ * Every vector that software can raise in ring 0: is it the right vector, with the right error
+ * code, the right saved RIP (at the instruction for a fault, after it for a trap), the right CR2,
+ * DR6 and RF?  How an event then reaches its handler is the subject of delivery.c. */
 #include "lib/test.h"
 
 const char test_title[] = "Exceptions, every vector";
@@ -126,7 +126,8 @@ static void check_addresses(void)
         return;
     trap = TRY_WITHIN("push %0", "ret", "add $8, %%rsp", : : "r"(NON_CANONICAL) : "memory");
     expect_fault(trap, GP, 0, "#GP: RET to a non-canonical address");
-    expect_fault(TRY("jmp *%0", : : "r"(NON_CANONICAL)), GP, 0, "#GP: JMP to a non-canonical address");
+    expect_fault(TRY("jmp *%0", : : "r"(NON_CANONICAL)), GP, 0,
+                 "#GP: JMP to a non-canonical address");
 }
 
 static void check_page_fault(void)

@@ -90,7 +90,8 @@ static void check_string_input(void)
     report(to == bytes + 6 && bytes[5] == 0xff, "INSW and INSL step by their width");
 }
 
-/* A page fault in the middle of REP INS: what was read before stays, registers point at the fault. */
+/* A page fault in the middle of REP INS: what was read before stays, registers point at the
+ * fault. */
 static void check_string_fault(void)
 {
     uint64_t to = TEST_AREA + PAGE_BYTES - 3, count = 6;
@@ -110,7 +111,8 @@ static void check_unbacked_memory(void)
     *(volatile uint32_t *)at = 0;
     expect_equal(*(volatile uint8_t *)at, 0xff, "unbacked memory reads all ones, byte");
     expect_equal(*(volatile uint16_t *)at, 0xffff, "unbacked memory reads all ones, word");
-    expect_equal(*(volatile uint32_t *)at, 0xffffffff, "unbacked memory reads all ones, doubleword");
+    expect_equal(*(volatile uint32_t *)at, 0xffffffff,
+                 "unbacked memory reads all ones, doubleword");
     expect_equal(*(volatile uint64_t *)at, ~0ul, "unbacked memory reads all ones, quadword");
 }
 
@@ -144,7 +146,8 @@ static void check_msrs(void)
     refuse_wrmsr(MSR_LSTAR, NON_CANONICAL, "WRMSR of a non-canonical LSTAR");
     refuse_wrmsr(MSR_GS_BASE, NON_CANONICAL, "WRMSR of a non-canonical GS base");
     refuse_wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 1ul << 40, "WRMSR of a reserved EFER bit");
-    refuse_wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_LME, "WRMSR that clears EFER.LME with paging on");
+    refuse_wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_LME,
+                 "WRMSR that clears EFER.LME with paging on");
     refuse_wrmsr(MSR_PAT, 0x0202020202020202ul, "WRMSR of a reserved PAT type");
 }
 
@@ -165,7 +168,8 @@ static void check_halt(void)
     trap_handle(WAKE_VECTOR, NULL);
 }
 
-/* Without a hypervisor that knows the call, silicon says #UD; with one, some answer comes in RAX. */
+/* Without a hypervisor that knows the call, silicon says #UD; with one, some answer comes in
+ * RAX. */
 static void check_hypercalls(void)
 {
     uint64_t rax = 0xffff;
@@ -273,7 +277,8 @@ static void check_extended_control(void)
     uint32_t a, d;
 
     if (!(cpuid(1, 0).ecx & 1u << 26)) {
-        expect_trap(TRY("xgetbv", : "=a"(a), "=d"(d) : "c"(0)), UD, 0, "XGETBV: not offered, so #UD");
+        expect_trap(TRY("xgetbv", : "=a"(a), "=d"(d) : "c"(0)), UD, 0,
+                    "XGETBV: not offered, so #UD");
         return;
     }
     write_cr4(cr4 & ~CR4_OSXSAVE);

@@ -1,8 +1,8 @@
 /* Flat
  *
- * A flat binary, entered in real mode at 0:0x7c00, as a BIOS starts a boot sector (whose signature it
- * carries).  Says so, checks that it is in real mode, sets and takes a software interrupt through the
- * interrupt vector table, and ends the machine. */
+ * A flat binary, entered in real mode at 0:0x7c00, as a BIOS starts a boot sector (whose signature
+ * it carries).  Says so, checks that it is in real mode, sets and takes a software interrupt
+ * through the interrupt vector table, and ends the machine. */
         .code16
         .text
         .globl _start

@@ -1,8 +1,8 @@
 /* Hello
  *
- * The first thing to boot: a banner that tells what the guest believes about its machine.  Under ring1
- * this code runs in ring 1, yet every line below says what a kernel in ring 0 would see.  It ends by
- * powering the machine off, not with a verdict. */
+ * The first thing to boot: a banner that tells what the guest believes about its machine.  Under
+ * ring1 this code runs in ring 1, yet every line below says what a kernel in ring 0 would see.  It
+ * ends by powering the machine off, not with a verdict. */
 #include "lib/test.h"
 
 const char test_title[] = "Hello";

@@ -1,8 +1,8 @@
 /* Legacy paging
  *
- * The older page-table formats, from 32-bit protected mode: no paging at all, two levels with pages of
- * 4 KiB and 4 MiB, and PAE with 4 KiB, 2 MiB and no-execute.  A little interpreter in 32-bit code does
- * the accesses that the 64-bit C code asks for, and notes the faults. */
+ * The older page-table formats, from 32-bit protected mode: no paging at all, two levels with pages
+ * of 4 KiB and 4 MiB, and PAE with 4 KiB, 2 MiB and no-execute.  A little interpreter in 32-bit
+ * code does the accesses that the 64-bit C code asks for, and notes the faults. */
 #include "lib/legacy.h"
 #include "lib/test.h"
 
@@ -89,7 +89,8 @@ static void check_unpaged(void)
     expect_equal(page[1], 0x9abcdef0, "no paging: store");
 }
 
-enum { SMALL = TEST_AREA, READ_ONLY = TEST_AREA + 4096, MISSING = TEST_AREA + 8192, LARGE = 0x50000000 };
+enum { SMALL = TEST_AREA, READ_ONLY = TEST_AREA + 4096, MISSING = TEST_AREA + 8192,
+    LARGE = 0x50000000 };
 
 /* An identity map of 4 MiB pages, with one page table for the test area. */
 static uint32_t *make_two_levels(uint32_t *table, uint32_t page)
@@ -131,7 +132,8 @@ static void check_two_levels(void)
     expect_fault(a[5], PF_WRITE, "two levels: store to a missing page");
     expect_value(a[6], 0x22222222, "two levels: remapped and invalidated");
     expect_equal(table[1] & (PTE_A | PTE_D), 0, "two levels: a refused store sets neither A nor D");
-    report((directory[LARGE >> 22] & (PTE_A | PTE_D)) == PTE_A, "two levels: a load sets A of a 4 MiB page");
+    report((directory[LARGE >> 22] & (PTE_A | PTE_D)) == PTE_A,
+           "two levels: a load sets A of a 4 MiB page");
     a[0] = ask(STORE, READ_ONLY, 0x44444444);
     run(CR0_PE | CR0_PG, directory, CR4_PSE);
     expect_value(a[0], 0x44444444, "two levels: without CR0.WP ring 0 writes to it");
@@ -205,7 +207,8 @@ static void check_top_entries(void)
     ask(SET_CR3, LOW(top), 0);
     a[2] = ask(LOAD, SMALL, 0);
     run(CR0_PE | CR0_PG, top, CR4_PAE);
-    report(a[0]->vector == GP && a[0]->error_code == 0, "PAE: MOV CR3 with a reserved bit in the top table");
+    report(a[0]->vector == GP && a[0]->error_code == 0,
+           "PAE: MOV CR3 with a reserved bit in the top table");
     expect_value(a[1], 0x66666666, "PAE: the top table is not read again before MOV CR3");
     expect_fault(a[2], 0, "PAE: MOV CR3 reads it");
 }

@@ -1,9 +1,9 @@
 /* MMIO
  *
- * Every operand form that a device register may meet.  The test device at 0xff000000 is 64 KiB that keep
- * what is written to them, yet every access is an exit that the hypervisor must complete: so a form run on
- * it must end exactly as the same form run on RAM, in registers, flags, memory, and faults.  Then the same
- * across a page border, with RAM on one side and the device on the other.
+ * Every operand form that a device register may meet.  The test device at 0xff000000 is 64 KiB that
+ * keep what is written to them, yet every access is an exit that the hypervisor must complete: so a
+ * form run on it must end exactly as the same form run on RAM, in registers, flags, memory, and
+ * faults.  Then the same across a page border, with RAM on one side and the device on the other.
  *
  * Command line: mmio=ADDRESS for a device elsewhere, mmio=ram to try the forms on RAM alone. */
 #include "lib/forms.h"
@@ -197,7 +197,8 @@ static void run_form(void *unused)
     form_run(running, running_state);
 }
 
-static struct outcome run_on(const struct form *form, uint64_t first, uint64_t second, uint64_t offset)
+static struct outcome run_on(const struct form *form, uint64_t first, uint64_t second,
+                             uint64_t offset)
 {
     struct outcome outcome = { .vector = NO_TRAP };
     volatile uint8_t *window = (volatile uint8_t *)(VIEW + offset - 32);

@@ -1,16 +1,17 @@
 /* Modes
  *
  * Every mode a boot path knows, and the ways between them: long, compatibility, 32-bit and 16-bit
- * protected mode with segments that have bases, real mode with its interrupt vector table, "unreal" mode,
- * V8086 mode under a monitor, and the rings 1 and 2 that nobody uses any more.  The code for the older
- * modes is in asm/modes16.S and asm/modes32.S; here is what it must have seen. */
+ * protected mode with segments that have bases, real mode with its interrupt vector table, "unreal"
+ * mode, V8086 mode under a monitor, and the rings 1 and 2 that nobody uses any more.  The code for the
+ * older modes is in asm/modes16.S and asm/modes32.S; here is what it must have seen. */
 #include "lib/legacy.h"
 #include "lib/test.h"
 #include "tests/asm/modes.h"
 
 const char test_title[] = "Modes and the ways between them";
 
-enum { TSS32 = 0x90, DATA_WITH_BASE = 0x50, CODE_WITH_BASE = 0x58, CODE16_LOW = 0x60, GATE_ASK = 0x68,
+enum { TSS32 = 0x90, DATA_WITH_BASE = 0x50, CODE_WITH_BASE = 0x58, CODE16_LOW = 0x60,
+    GATE_ASK = 0x68,
        GATE_LEAVE = 0x70, RING_CS = 0x78, RING_SS = 0x80 };
 #define LOW(pointer) ((uint32_t)(uint64_t)(pointer))
 
@@ -22,7 +23,8 @@ struct tss32 {
 
 extern char modes16_start[], modes16_end[], modes16_real[], modes16_unreal[], modes16_v86[];
 extern char modes16_v86_int[], modes32_segments[], modes32_traps[], modes32_ring[], modes32_v86[];
-extern char modes32_big_real[], modes32_ask[], modes32_leave[], modes32_v86_leave[], modes32_based[];
+extern char modes32_big_real[], modes32_ask[], modes32_leave[], modes32_v86_leave[];
+extern char modes32_based[];
 extern char legacy_stubs[], ring_stack_top[], real_mode_call[];
 extern char modes16_segment[];
 extern uint32_t seen[32], v86_entry, real_target, far_pointer16[2];
@@ -68,7 +70,8 @@ static void check_real_segments(void)
     expect_equal(result(RESULT_CS_BACK), 0, "real: far RET");
     expect_equal(result(RESULT_CS_JUMPED), LOW_CODE / 16, "real: far JMP");
     expect_equal(result(RESULT_BY_SEGMENT), PATTERN, "real: segment times sixteen");
-    expect_equal(result(RESULT_ABOVE_MIB), *(uint32_t *)0x100000, "real: ffff:0010 is the second MiB");
+    expect_equal(result(RESULT_ABOVE_MIB), *(uint32_t *)0x100000,
+                 "real: ffff:0010 is the second MiB");
     expect_equal(result(RESULT_SI), 0, "real: SI wraps");
     report(result(RESULT_PUSHL) == 4 && result(RESULT_POP_LOW) == 0x5678, "real: 32-bit PUSH");
     expect_equal(result(RESULT_ADDR32), PATTERN, "real: 32-bit address");
@@ -84,7 +87,8 @@ static void check_segments(void)
     static const uint32_t words[2] = { 0, 0x77665544 };
 
     gdt[DATA_WITH_BASE / 8] = descriptor(LOW(words), 7, ACCESS_DATA, FLAGS_32BIT_BYTES);
-    gdt[CODE_WITH_BASE / 8] = descriptor(LOW(modes32_based) - 16, 0xffff, ACCESS_CODE, FLAGS_32BIT_BYTES);
+    gdt[CODE_WITH_BASE / 8] = descriptor(LOW(modes32_based) - 16, 0xffff, ACCESS_CODE,
+                                         FLAGS_32BIT_BYTES);
     gdt[CODE16_LOW / 8] = descriptor(LOW_CODE, 0xffff, ACCESS_CODE, FLAGS_16BIT);
     far_pointer16[0] = (uint32_t)(modes16_segment - modes16_start);
     far_pointer16[1] = CODE16_LOW;
@@ -134,8 +138,10 @@ static void check_ring(unsigned ring)
     prepare_rings(ring);
     run32(modes32_ring, ring | 0x0002 << 8);
     reload_long_tss();
-    report(seen[0] == (RING_CS | ring) && seen[1] == (RING_SS | ring), "ring %u: IRET enters it", ring);
-    report(seen[6] == KERNEL_CS32 && seen[7] == (RING_CS | ring), "ring %u: a call gate leads to ring 0", ring);
+    report(seen[0] == (RING_CS | ring) && seen[1] == (RING_SS | ring), "ring %u: IRET enters it",
+           ring);
+    report(seen[6] == KERNEL_CS32 && seen[7] == (RING_CS | ring),
+           "ring %u: a call gate leads to ring 0", ring);
     expect_equal(seen[2], 0x5151, "the gate copies its parameter");
     expect_equal(seen[3], LOW(ring_stack_top), "RET n takes the parameter from both stacks");
     report(seen[4] == GP && seen[5] == (RING_CS | ring), "ring %u: CLI with IOPL 0 faults", ring);
@@ -163,7 +169,8 @@ static void check_v86(void)
     expect_equal(result(RESULT_V86_CS) & 0xffff, LOW_CODE / 16, "V8086: CS is a real-mode segment");
     expect_equal(result(RESULT_V86_LOAD), PATTERN, "V8086: segment times sixteen");
     expect_equal(seen[0], 0, "V8086: CLI with IOPL 0 is #GP(0)");
-    expect_equal(seen[1], (uint32_t)(modes16_v86_int - modes16_start) - 1, "V8086: #GP at the instruction");
+    expect_equal(seen[1], (uint32_t)(modes16_v86_int - modes16_start) - 1,
+                 "V8086: #GP at the instruction");
     expect_equal(seen[2], LOW_CODE / 16, "V8086: the frame has its CS");
     report(seen[3] & FLAG_VM, "V8086: the frame has VM set");
     expect_equal(seen[4], LOW_STACK, "V8086: the frame has its SP");
@@ -173,7 +180,8 @@ static void check_v86(void)
     gate = idt32[0x72];
     idt32[0x72] = gate32(LOW(modes32_v86_leave), KERNEL_CS32, GATE_INTERRUPT | GATE_DPL3);
     enter_v86(modes16_v86_int, 2 | (uint32_t)FLAG_IOPL);
-    expect_equal(seen[0], (uint32_t)(modes16_v86_int - modes16_start) + 4, "V8086: INT with IOPL 3 goes to ring 0");
+    expect_equal(seen[0], (uint32_t)(modes16_v86_int - modes16_start) + 4,
+                 "V8086: INT with IOPL 3 goes to ring 0");
     idt32[0x72] = gate32(LOW(legacy_stubs) + 16 * 0x72, KERNEL_CS32, GATE_INTERRUPT | GATE_DPL3);
     idt32[GP] = gate32(LOW(modes32_v86_leave), KERNEL_CS32, GATE_INTERRUPT);
     enter_v86(modes16_v86_int, 2);
@@ -187,7 +195,8 @@ static void check_round_trips(void)
         *(volatile uint32_t *)RESULT_DONE = 0;
         real_call(low(modes16_real));
     }
-    expect_equal(result(RESULT_DONE), DONE, "100 round trips: long, protected, real, protected, long");
+    expect_equal(result(RESULT_DONE), DONE,
+                 "100 round trips: long, protected, real, protected, long");
     expect_trap(TRY("ud2"), UD, 0, "exceptions still work in long mode");
 }
 

@@ -16,7 +16,8 @@ void test_main(void)
     for (int i = 0; i < boot_info.ranges; i++) {
         struct memory_range range = boot_info.range[i];
 
-        printf("memory %016lx to %016lx type %u\n", range.base, range.base + range.length, range.type);
+        printf("memory %016lx to %016lx type %u\n", range.base, range.base + range.length,
+               range.type);
         usable += range.type == 1 ? range.length : 0;
     }
     report(boot_info.ranges > 0 && usable >= 1 << 20, "a memory map with usable memory");

@@ -1,8 +1,8 @@
 /* Paging
  *
- * Four-level page tables as ring 0 sees them: page sizes, every error code, accessed and dirty bits,
- * INVLPG, CR3, global pages, accesses across a page border.  Ring 3's view is in usermode.c, the older
- * formats are in legacy_paging.c. */
+ * Four-level page tables as ring 0 sees them: page sizes, every error code, accessed and dirty
+ * bits, INVLPG, CR3, global pages, accesses across a page border.  Ring 3's view is in usermode.c,
+ * the older formats are in legacy_paging.c. */
 #include "lib/test.h"
 
 const char test_title[] = "Four-level paging";
@@ -75,7 +75,8 @@ static void check_error_codes(void)
     expect_trap(try_read(A), PF, PF_RESERVED | PF_PRESENT, "#PF: physical address too wide");
     expect_trap(try_write(A), PF, PF_RESERVED | PF_PRESENT | PF_WRITE, "#PF: the same, written");
     map_at(A + LARGE_BYTES, 1ul << 13, RW, 2);
-    expect_trap(try_read(A + LARGE_BYTES), PF, PF_RESERVED | PF_PRESENT, "#PF: reserved bit of a 2 MiB page");
+    expect_trap(try_read(A + LARGE_BYTES), PF, PF_RESERVED | PF_PRESENT,
+                "#PF: reserved bit of a 2 MiB page");
     *page_entry(A + 2 * LARGE_BYTES, 2) = 0;
     expect_trap(try_read(A + 2 * LARGE_BYTES), PF, 0, "#PF: missing page table");
     expect_trap(try_read(300 * HUGE_BYTES), PF, 0, "#PF: missing directory");
@@ -112,7 +113,8 @@ static void check_no_execute(void)
     map_page(A, page, RW | PTE_NX);
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_NXE);
     write_cr3(read_cr3());
-    expect_trap(try_read(A), PF, PF_RESERVED | PF_PRESENT, "#PF: the NX bit is reserved without EFER.NXE");
+    expect_trap(try_read(A), PF, PF_RESERVED | PF_PRESENT,
+                "#PF: the NX bit is reserved without EFER.NXE");
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
     map_page(A, page, RW);
 }
@@ -140,7 +142,8 @@ static void check_accessed_dirty(void)
     report(!(*leaf & PTE_D), "a refused write does not set D");
     map_at(A + LARGE_BYTES, 0, RW, 2);
     store(A + LARGE_BYTES + (uint64_t)gdt + 8 * (GDT_ENTRIES - 1), 0);
-    report((*page_entry(A + LARGE_BYTES, 2) & (PTE_A | PTE_D)) == (PTE_A | PTE_D), "A and D of a 2 MiB page");
+    report((*page_entry(A + LARGE_BYTES, 2) & (PTE_A | PTE_D)) == (PTE_A | PTE_D),
+           "A and D of a 2 MiB page");
 }
 
 static void check_invalidation(void)
@@ -219,7 +222,8 @@ static void check_page_crossing(void)
     struct trap trap = try_write(A + PAGE_BYTES - 3);
     expect_trap(trap, PF, PF_WRITE, "a write into a missing second page");
     expect_equal(trap.cr2, A + PAGE_BYTES, "its CR2 is the start of the second page");
-    expect_equal(*(volatile uint8_t *)(low + PAGE_BYTES - 3), 0x88, "nothing was written to the first page");
+    expect_equal(*(volatile uint8_t *)(low + PAGE_BYTES - 3), 0x88,
+                 "nothing was written to the first page");
     unmap_page(A);
     map_page(A + PAGE_BYTES, high, RW);
     trap = try_read(A + PAGE_BYTES - 3);
@@ -243,7 +247,8 @@ static void check_implicit_accesses(void)
     expect_equal(trap.cr2, A + 8, "#PF: CR2 is the descriptor's address");
     map_page(A, (uint64_t)table, PTE_P);
     trap = TRY("mov %0, %%fs", : : "r"(0xc) : "memory");
-    expect_trap(trap, PF, PF_WRITE | PF_PRESENT, "#PF: setting the accessed bit in a read-only LDT");
+    expect_trap(trap, PF, PF_WRITE | PF_PRESENT,
+                "#PF: setting the accessed bit in a read-only LDT");
     asm volatile("lldt %w0; mov %0, %%fs" : : "r"(0));
 }
 

@@ -1,8 +1,8 @@
 /* Self-modifying code
  *
- * A translator that keeps translations must notice every way in which code can change under it: stores
- * just ahead of the instruction pointer, through another mapping of the page, by string instructions,
- * across page borders, or by mapping another page at the same address. */
+ * A translator that keeps translations must notice every way in which code can change under it:
+ * stores just ahead of the instruction pointer, through another mapping of the page, by string
+ * instructions, across page borders, or by mapping another page at the same address. */
 #include "lib/test.h"
 
 const char test_title[] = "Self-modifying code";

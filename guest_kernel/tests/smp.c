@@ -1,8 +1,8 @@
 /* Several processors
  *
- * The other processors wait for INIT and SIPI, start in real mode in a page below 1 MiB, and find their
- * own way to long mode.  Then all of them count: with LOCK no step may be lost, and a message by
- * interrupt must reach each of them. */
+ * The other processors wait for INIT and SIPI, start in real mode in a page below 1 MiB, and find
+ * their own way to long mode.  Then all of them count: with LOCK no step may be lost, and a message
+ * by interrupt must reach each of them. */
 #include "lib/apic.h"
 #include "lib/test.h"
 
@@ -20,7 +20,8 @@ static volatile uint32_t lock_word, guarded, calls, ids_seen, same_ids, wrong_st
 static volatile bool go;
 static volatile uint32_t finished;
 
-/* The trampoline is copied to 0x8000 and runs there, so it names its own parts relative to ap_start. */
+/* The trampoline is copied to 0x8000 and runs there, so it names its own parts relative to
+ * ap_start. */
 asm(".pushsection .text\n"
     ".globl ap_start, ap_end\n"
     "ap_start: .code16\n\t"
@@ -134,7 +135,8 @@ void test_main(void)
     wait(&finished, others + 1);
     expect_equal(locked_sum, (others + 1) * (uint64_t)ROUNDS, "LOCK INC loses nothing");
     expect_equal(exchange_sum, (others + 1) * 3ul * ROUNDS, "LOCK CMPXCHG loses nothing");
-    expect_equal(guarded, (others + 1) * (uint64_t)(ROUNDS / 16), "a lock by XCHG guards a plain count");
+    expect_equal(guarded, (others + 1) * (uint64_t)(ROUNDS / 16),
+                 "a lock by XCHG guards a plain count");
     for (int i = 0; i < 100000; i++)
         asm volatile("pause");
     apic_write(APIC_ICR, ICR_ALL_BUT_SELF | ICR_ASSERT | CALL_VECTOR);

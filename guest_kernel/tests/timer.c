@@ -1,7 +1,8 @@
 /* Timer
  *
- * Interrupts from outside: the 8259 with the 8254, the local APIC and its timer, and the small print of
- * when an interrupt is taken: IF, priorities, nesting, the shadow of STI, waking from HLT, NMI. */
+ * Interrupts from outside: the 8259 with the 8254, the local APIC and its timer, and the small
+ * print of when an interrupt is taken: IF, priorities, nesting, the shadow of STI, waking from HLT,
+ * NMI. */
 #include "lib/apic.h"
 #include "lib/pic.h"
 #include "lib/pit.h"

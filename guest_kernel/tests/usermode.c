@@ -34,7 +34,8 @@ USER(u32_stack, ".code32\n\tmov %esp, %eax; push $5; sub %esp, %eax; pop %ecx; i
 USER(u32_inc, ".code32\n\tmov $6, %eax; .byte 0x40; mov %cs, %ecx; int $0x80\n\t.code64");
 USER(u32_wrap, ".code32\n\tpush %ss; pop %ds; mov $0xfffffff0, %eax; mov 0x50100010(%eax), %eax; int $0x80\n\t.code64");
 
-/* Instructions that ring 3 may not execute, each with the fault as error code: 0 unless it names one. */
+/* Instructions that ring 3 may not execute, each with the fault as error code: 0 unless it names
+ * one. */
 USER(p_cli, "cli");
 USER(p_sti, "sti");
 USER(p_hlt, "hlt");
@@ -110,7 +111,8 @@ static void check_privileged(void)
     for (unsigned i = 0; i < sizeof privileged / sizeof *privileged; i++) {
         struct trap trap = user_call(privileged[i].code, 0, 0);
 
-        report(trap_is(trap, GP, 0) && trap.cs == USER_CS64, "#GP in ring 3: %s", privileged[i].name);
+        report(trap_is(trap, GP, 0) && trap.cs == USER_CS64, "#GP in ring 3: %s",
+               privileged[i].name);
     }
 }
 
@@ -121,19 +123,23 @@ static void check_segments(void)
     expect_trap(user_call(s_kernel_ss, 0, 0), GP, KERNEL_SS, "ring 3 may not load the kernel's SS");
     expect_trap(user_call(s_kernel_ds, 0, 0), GP, KERNEL_SS, "ring 3 may not load the kernel's DS");
     expect_trap(user_call(s_null_ss, 0, 0), GP, 0, "ring 3 may not load null in SS");
-    expect_trap(user_call(s_iret, user_address(u_double), 0), GP, KERNEL_CS, "IRET inward is refused");
-    expect_trap(user_call(s_lret, user_address(u_double), 0), GP, KERNEL_CS, "far RET inward is refused");
+    expect_trap(user_call(s_iret, user_address(u_double), 0), GP, KERNEL_CS,
+                "IRET inward is refused");
+    expect_trap(user_call(s_lret, user_address(u_double), 0), GP, KERNEL_CS,
+                "far RET inward is refused");
     trap = user_call(u_lar, KERNEL_SS, 0);
     report(trap.vector == RETURNED && trap.rcx == 0, "LAR of the kernel's data fails in ring 3");
     trap = user_call(u_lar, USER_SS, 0);
-    report(trap.rcx == 1 && (trap.rax & 0xff00) == 0xf300, "LAR of the user's data works in ring 3");
+    report(trap.rcx == 1 && (trap.rax & 0xff00) == 0xf300,
+           "LAR of the user's data works in ring 3");
 }
 
 static void check_flags(void)
 {
     struct trap trap = user_call(u_flags, 0, FLAG_IOPL | FLAG_IF);
 
-    expect_equal(trap.rax & (FLAG_IOPL | FLAG_IF), FLAG_IOPL | FLAG_IF, "PUSHF in ring 3 shows IOPL and IF");
+    expect_equal(trap.rax & (FLAG_IOPL | FLAG_IF), FLAG_IOPL | FLAG_IF,
+                 "PUSHF in ring 3 shows IOPL and IF");
     trap = user_call(u_popf, 2 | FLAG_IOPL | FLAG_AC, FLAG_IF);
     expect_equal(trap.rax & ~FLAG_AC, 2 | FLAG_IF, "POPF in ring 3 silently keeps IF and IOPL");
     report(trap.rax & FLAG_AC, "POPF in ring 3 may change AC");
@@ -185,9 +191,11 @@ static void check_page_faults(void)
 
 static void check_alignment(void)
 {
-    expect_trap(user_call(u_misaligned, USER_DATA, FLAG_AC), RETURNED, 0, "AC without CR0.AM is nothing");
+    expect_trap(user_call(u_misaligned, USER_DATA, FLAG_AC), RETURNED, 0,
+                "AC without CR0.AM is nothing");
     write_cr0(read_cr0() | CR0_AM);
-    expect_trap(user_call(u_misaligned, USER_DATA, FLAG_AC), AC, 0, "#AC: misaligned read in ring 3");
+    expect_trap(user_call(u_misaligned, USER_DATA, FLAG_AC), AC, 0,
+                "#AC: misaligned read in ring 3");
     expect_trap(user_call(u_misaligned, USER_DATA, 0), RETURNED, 0, "CR0.AM without AC is nothing");
     write_cr0(read_cr0() & ~CR0_AM);
 }
@@ -226,8 +234,10 @@ static void check_syscall(void)
     expect_equal(seen_r11, 2 | FLAG_IF | FLAG_IOPL, "SYSCALL saves RFLAGS in R11");
     expect_equal((uint32_t)seen_selectors, KERNEL_SS << 16 | KERNEL_CS, "SYSCALL loads CS and SS");
     expect_equal(seen_rcx, user_address(u_syscall) + 7, "SYSCALL saves RIP in RCX");
-    report((uint16_t)trap.rcx == USER_CS64 && (uint16_t)trap.rdx == USER_SS, "SYSRET loads CS and SS");
-    expect_equal(trap.rflags & (FLAG_IF | FLAG_IOPL), FLAG_IF | FLAG_IOPL, "SYSRET restores RFLAGS");
+    report((uint16_t)trap.rcx == USER_CS64 && (uint16_t)trap.rdx == USER_SS,
+           "SYSRET loads CS and SS");
+    expect_equal(trap.rflags & (FLAG_IF | FLAG_IOPL), FLAG_IF | FLAG_IOPL,
+                 "SYSRET restores RFLAGS");
 }
 
 static void check_sysenter(void)
@@ -259,7 +269,8 @@ static void check_32bit(void)
     report(trap.rax == 4 && trap.rcx == 5, "32-bit code in ring 3: PUSH takes four bytes");
     *(volatile uint32_t *)USER_DATA = 0x1234;
     trap = user_call32(u32_wrap, 0, 0);
-    report(trap.vector == RETURNED && trap.rax == 0x1234, "32-bit code in ring 3: addresses wrap at 4 GiB");
+    report(trap.vector == RETURNED && trap.rax == 0x1234,
+           "32-bit code in ring 3: addresses wrap at 4 GiB");
     trap = user_call(u_far_to_32, 0, 0);
     report(trap.vector == RETURNED && (uint16_t)trap.rax == USER_CS32 && trap.cs == USER_CS32,
            "far RET from 64-bit to 32-bit code in ring 3");
@@ -276,7 +287,8 @@ static void check_user_mode_prevention(void)
 {
     struct trap trap = user_call(s_smsw, 0, 0);
 
-    report(trap.vector == RETURNED && (uint16_t)trap.rax == (uint16_t)read_cr0(), "SMSW works in ring 3");
+    report(trap.vector == RETURNED && (uint16_t)trap.rax == (uint16_t)read_cr0(),
+           "SMSW works in ring 3");
     expect_trap(user_call(s_sgdt, 0, 0), RETURNED, 0, "SGDT works in ring 3");
     if (!(cpuid(7, 0).ecx & 1u << 2)) {
         report_skip("UMIP: not offered");
@@ -308,7 +320,8 @@ static void check_supervisor_prevention(void)
         write_cr4(cr4 | 1ul << 21);
         expect_trap(TRY("mov (%1), %0", : "=r"(value) : "r"(USER_DATA) : "memory"), PF, PF_PRESENT,
                     "SMAP: ring 0 may not read a user page");
-        expect_none(TRY_WITHIN("stac", "mov (%1), %0", "clac", : "=r"(value) : "r"(USER_DATA) : "memory"),
+        expect_none(TRY_WITHIN("stac", "mov (%1), %0", "clac",
+                               : "=r"(value) : "r"(USER_DATA) : "memory"),
                     "SMAP: STAC allows it");
         expect_trap(user_call(u_double, 1, 0), RETURNED, 0, "SMAP: ring 3 still runs");
     } else

@@ -1,7 +1,8 @@
 /* Visible
  *
- * What ring 0 sees of itself.  These are Popek and Goldberg's sensitive but unprivileged instructions: a
- * kernel that really runs in ring 1 would notice it by every one of them, unless the machine hides it. */
+ * What ring 0 sees of itself.  These are Popek and Goldberg's sensitive but unprivileged
+ * instructions: a kernel that really runs in ring 1 would notice it by every one of them, unless
+ * the machine hides it. */
 #include "lib/test.h"
 
 const char test_title[] = "What ring 0 sees";
@@ -59,8 +60,10 @@ static void check_access_rights(void)
 {
     gdt[SCRATCH] = descriptor(0x1000, 0x1234, ACCESS_DATA, FLAGS_32BIT_BYTES);
     gdt[SCRATCH + 1] = descriptor(0, 0xfffff, ACCESS_CODE & ~2, FLAGS_LONG);
-    expect_equal(CHECK_SEGMENT(LAR, KERNEL_CS) & LAR_MASK, 0xa09b00, "LAR of the kernel's code: DPL 0");
-    expect_equal(CHECK_SEGMENT(LAR, KERNEL_SS) & LAR_MASK, 0xc09300, "LAR of the kernel's data: DPL 0");
+    expect_equal(CHECK_SEGMENT(LAR, KERNEL_CS) & LAR_MASK, 0xa09b00,
+                 "LAR of the kernel's code: DPL 0");
+    expect_equal(CHECK_SEGMENT(LAR, KERNEL_SS) & LAR_MASK, 0xc09300,
+                 "LAR of the kernel's data: DPL 0");
     expect_equal(CHECK_SEGMENT(LAR, USER_SS) & LAR_MASK, 0xc0f300, "LAR of the user's data: DPL 3");
     expect_equal(CHECK_SEGMENT(LAR, KERNEL_SS | 3), ~0ul, "LAR with RPL 3 of DPL 0 fails");
     expect_equal(CHECK_SEGMENT(LAR, 0), ~0ul, "LAR of null fails");
@@ -69,7 +72,8 @@ static void check_access_rights(void)
     expect_equal(CHECK_SEGMENT(LSL, SCRATCH_SELECTOR), 0x1234, "LSL in bytes");
     expect_equal(CHECK_SEGMENT(LSL, 0xfff8), ~0ul, "LSL beyond the GDT fails");
     expect_equal(CHECK_SEGMENT(VERR, KERNEL_CS), 0, "VERR of readable code");
-    expect_equal(CHECK_SEGMENT(VERR, SCRATCH_SELECTOR + 8), ~0ul, "VERR of execute-only code fails");
+    expect_equal(CHECK_SEGMENT(VERR, SCRATCH_SELECTOR + 8), ~0ul,
+                 "VERR of execute-only code fails");
     expect_equal(CHECK_SEGMENT(VERW, KERNEL_SS), 0, "VERW of the kernel's data");
     expect_equal(CHECK_SEGMENT(VERW, KERNEL_CS), ~0ul, "VERW of code fails");
     expect_equal(CHECK_SEGMENT(VERW, KERNEL_SS | 3), ~0ul, "VERW with RPL 3 of DPL 0 fails");
@@ -166,7 +170,8 @@ static void check_interrupt_frame(void)
     write_rflags(2 | FLAG_IOPL);
     trap = TRY_WITHIN("sti", ".byte 0xcd, 0x70", "pushf; pop %0; cli", : "=r"(after) : : "memory");
     write_rflags(2);
-    expect_equal(trap.rflags & ~ARITHMETIC, 2 | FLAG_IOPL | FLAG_IF, "an interrupt frame shows IOPL and IF");
+    expect_equal(trap.rflags & ~ARITHMETIC, 2 | FLAG_IOPL | FLAG_IF,
+                 "an interrupt frame shows IOPL and IF");
     report(trap.cs == KERNEL_CS && trap.ss == KERNEL_SS, "an interrupt frame shows RPL 0");
     expect_equal(after & ~ARITHMETIC, 2 | FLAG_IOPL | FLAG_IF, "IRET brings IOPL and IF back");
 }

@@ -1,6 +1,6 @@
 """The guest kernels, judged by Bochs: an independent machine, right where QEMU's TCG is not.
 
-Bochs gets a firmware ROM made of ``rom_loader.bin`` and one flattened image, so no BIOS is needed;
+Bochs gets a firmware ROM made of ``rom_loader.rom`` and one flattened image, so no BIOS is needed;
 the guest ends it by writing "Shutdown" to port 0x8900.
 """
 
@@ -101,7 +101,7 @@ def information2(above_kib: int, cmdline: bytes) -> bytes:
 def make_rom(row: dict[str, Any], images: Path) -> bytes:
     """The ROM: image first, the loader with its parameters in the last page (rom_loader.S)."""
     start, entry, image = flatten(images / row["image"])
-    page = bytearray((images / "rom_loader.bin").read_bytes())
+    page = bytearray((images / "rom_loader.rom").read_bytes())
     size = 0x20000
     while size < len(image) + PAGE:
         size *= 2

@@ -167,7 +167,8 @@ modes16_segment:
         mov %bx, RESULT_PUSH16           /* PUSH takes two bytes here */
         data32 lret
 
-/* V8086 mode, entered by IRET: it sees real-mode segments; CLI at IOPL 0 is the monitor's affair. */
+/* V8086 mode, entered by IRET: it sees real-mode segments; CLI at IOPL 0 is the monitor's
+ * affair. */
 modes16_v86:
         mov %cs, %ax
         mov %ax, %cs:RESULT_V86_CS - LOW_CODE

@@ -1,4 +1,5 @@
-/* The 32-bit half of tests/modes.c: functions for legacy_call(), flat segments, ring 0, no paging. */
+/* The 32-bit half of tests/modes.c: functions for legacy_call(), flat segments, ring 0, no
+ * paging. */
 #include "lib/desc.h"
 #include "lib/legacy.h"
 #include "tests/asm/modes.h"
@@ -58,7 +59,8 @@ modes32_traps:
 3:      movl $2b, seen + 12
         ret
 
-/* Into ring 1, 2 or 3 (argument: ring | EFLAGS << 8), ask ring 0 by a call gate, come back, try CLI. */
+/* Into ring 1, 2 or 3 (argument: ring | EFLAGS << 8), ask ring 0 by a call gate, come back, try
+ * CLI. */
 modes32_ring:
         mov %eax, %ebx
         and $3, %ebx
