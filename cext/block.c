@@ -130,11 +130,11 @@ void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data)
 
 void leave_block(struct engine *e, int trap) { lib.internal.raise(e->env, trap, 0, 0); }
 
-/* The block holds an instruction that would not trap: translate it again with the hook on that one. */
-static void __attribute__((noreturn)) retranslate(struct engine *e, struct block *b)
+/* The block holds an instruction that would not trap, or the hook on one that need not: translate it again. */
+static void __attribute__((noreturn)) retranslate(struct engine *e, struct block *b, uint64_t hook)
 {
     uint64_t hpa;
-    *e->code_begin = *e->code_end = b->real_pc + b->sensitive;
+    *e->code_begin = *e->code_end = hook;
     e->counters.hooked++;
     if (code_page(e, b->real_pc, &hpa))
         lib.internal.tb_invalidate(e->uc, hpa, hpa + 1);
@@ -154,8 +154,11 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     if (!fresh)
         b = &e->scratch;           /* two blocks got one record: possible only if one never ran; count it by hand */
     fill_record(e, b, pc, size);
-    if (b->flags & BLOCK_SENSITIVE && hooked_at != pc + b->sensitive)
-        retranslate(e, b);
+    bool sensitive = b->flags & BLOCK_SENSITIVE, hooked = hooked_at - pc < size;
+    if (sensitive && hooked_at != pc + b->sensitive)
+        retranslate(e, b, pc + b->sensitive);
+    if (!sensitive && hooked)
+        retranslate(e, b, NO_CODE_HOOK);
     return b;
 }
 
