@@ -21,7 +21,7 @@ from vmm.outcome import Outcome, StopReason
 from vmm.watchers import Watchers
 
 if TYPE_CHECKING:
-    from vmm.observe.tally import Tally
+    from vmm.tally import Tally
 
 StopGuest = Callable[..., None]
 
@@ -121,6 +121,10 @@ class Vcpu(ArchitecturalView):
             self.vmcs.skip(vmexit.instruction_length)
             self.activity = Activity.HALTED
         return outcome
+
+    def after_step(self, vmexit: Exit) -> Outcome:
+        """Handle what ended a single step: nothing more to do if that was its deadline."""
+        return Outcome.RESUME if vmexit.name == "DEADLINE" else self.handle(vmexit)
 
     def _engine_stop(self, vmexit: Exit) -> Outcome:
         """DEADLINE and INTERRUPTED give the word to the scheduler; INTERNAL is our own fault."""

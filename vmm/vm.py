@@ -19,7 +19,7 @@ from vmm.devices.platform import Board, Outputs, build_board
 from vmm.errors import InternalError
 from vmm.exits.table import STOPS
 from vmm.memory.guest import GuestMemory
-from vmm.observe.tally import Tally
+from vmm.tally import Tally
 from vmm.outcome import Stop, StopReason
 from vmm.sched.round_robin import RoundRobin
 from vmm.start import load, start

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.registers import Cr0, Cr4
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.exit import Exit
+from vmm.exits.observed import handle_observed
 from vmm.inject import inject_exception
 from vmm.outcome import Outcome
 
@@ -28,6 +29,8 @@ def handle_cr_access(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Decode the qualification ("Exit Qualification for Control-Register Accesses")."""
     q = vmexit.qualification
     number, kind, register = q & 15, q >> 4 & 3, q >> 8 & 15
+    if number == 3 and kind in (_TO, _FROM):
+        return handle_observed(vcpu, vmexit)
     if kind == _LMSW:
         source = q >> 16 & 0xF
         ok = _set_cr0(vcpu, vcpu.guest_cr0() & ~0xE | source | vcpu.guest_cr0() & _PE)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.exits import ExitReason as R
 from hwmodel.vmx.exit import Exit
-from vmm.exits import cpuid, cr, ept, exception, idle, io, msr, plain, windows
+from vmm.exits import cpuid, cr, ept, exception, idle, io, msr, observed, plain, windows
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -31,5 +31,12 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.IO_INSTRUCTION: io.handle_io,
     R.MSR_READ: msr.handle_msr_read,
     R.MSR_WRITE: msr.handle_msr_write,
+    R.RDTSC: observed.handle_observed,
+    R.RDTSCP: observed.handle_observed,
+    R.RDPMC: observed.handle_observed,
+    R.INVLPG: observed.handle_observed,
+    R.DR_ACCESS: observed.handle_observed,
+    R.GDTR_IDTR: observed.handle_observed,
+    R.LDTR_TR: observed.handle_observed,
     R.EPT_VIOLATION: ept.handle_ept_violation,
 }
