@@ -7,7 +7,7 @@
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP };
 
-enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 4096, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
 struct block {
@@ -93,6 +93,7 @@ struct engine {
     uint32_t generation, global_generation;
     uint64_t nonglobal[NONGLOBAL_MAX];
     uint32_t nonglobal_count;
+    uint32_t fills, fills_before_growth;
     struct refusal refusal;
     bool flush_wanted;
     /* the guest */

@@ -11,7 +11,7 @@
  */
 #include "state.h"
 
-enum { STORES_BEFORE_DEMOTION = 16 };
+enum { STORES_BEFORE_DEMOTION = 16, FILLS_BETWEEN_FLUSHES = 1 << 18 };
 
 static struct tlb_entry *slot_of(struct engine *e, uint64_t page) { return &e->tlb[page % TLB_ENTRIES]; }
 
@@ -24,7 +24,7 @@ static bool is_live(const struct engine *e, const struct tlb_entry *t, uint64_t 
 void micro_flush(struct engine *e)
 {
     e->grants++;
-    e->nonglobal_count = 0;
+    e->nonglobal_count = e->fills = 0;
     e->counters.tlb_flushes++;
     lib.internal.tlb_flush(e->cpu);
 }
@@ -57,6 +57,16 @@ void tlb_flush_address(struct engine *e, uint64_t linear)
         t->generation = 0;
     e->counters.tlb_page_flushes++;
     lib.internal.tlb_flush_page(e->cpu, linear & ~0xfffull);
+}
+
+/* Unicorn enlarges its TLB only when it is flushed: a guest that keeps missing gets a flush now and then. */
+static void let_it_grow(struct engine *e)
+{
+    if (++e->fills < e->fills_before_growth)
+        return;
+    if (e->fills_before_growth < FILLS_BETWEEN_FLUSHES)
+        e->fills_before_growth *= 2;
+    micro_flush(e);
 }
 
 static struct tlb_entry *insert(struct engine *e, uint64_t page, const struct walk *w)
@@ -218,6 +228,7 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     enum access access = type == UC_MEM_WRITE ? ACCESS_WRITE : type == UC_MEM_FETCH ? ACCESS_FETCH : ACCESS_READ;
     bool user = e->cpl == 3;
     e->counters.tlb_fills++;
+    let_it_grow(e);
     if (access == ACCESS_FETCH && is_lookahead(e, page))
         return refuse(e, page, access, true);
     if (!is_canonical(e, page))
