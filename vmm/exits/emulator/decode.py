@@ -35,6 +35,9 @@ HINTED = {
     0xB0, 0xB1, 0xB3, 0xB6, 0xB7, 0xBA, 0xBB, 0xBE, 0xBF, 0xC0, 0xC1, 0xC7,
 }  # fmt: skip
 
+# Opcodes of the 0F map in which 66 selects the XMM form.
+VECTOR = {*range(0x10, 0x18), *range(0x28, 0x30), *range(0x50, 0x80), *range(0xD0, 0x100)}
+
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
@@ -56,6 +59,7 @@ class Instruction:
     bits: int
     length: int
     opcode: int
+    modrm: int
     escaped: bool
     address_bits: int
     wide: bool
@@ -83,12 +87,19 @@ def decode(code: bytes, bits: int) -> Instruction | None:
     Raises nothing. LOCK is stripped first: whether it is legal is for the caller to say.
     """
     prefixes = scan_prefixes(code, bits)
-    hint = prefixes.repeat and _repeat_is_hint(code[prefixes.count :], bits)
+    rest = code[prefixes.count :]
+    hint = prefixes.repeat and _repeat_is_hint(rest, bits)
     dropped = {LOCK, REP, REPNE} if hint else {LOCK}
-    raw = _disassemble(_without(code, prefixes.count, dropped), bits)
+    front, mode = b"", bits
+    if bits == 16 and prefixes.operand_size and _is_vector(rest):
+        # Capstone knows no mandatory 66 in 16-bit code: there it reads MMX. So let it read 32-bit
+        # code with the address size toggled; the operands of these have sizes of their own.
+        front, mode = b"" if ADDRESS_SIZE in code[: prefixes.count] else b"\x67", 32
+        dropped |= {ADDRESS_SIZE}
+    raw = _disassemble(front + _without(code, prefixes.count, dropped), mode)
     if raw is None:
         return None
-    length = raw.size + sum(byte in dropped for byte in code[: prefixes.count])
+    length = raw.size - len(front) + sum(byte in dropped for byte in code[: prefixes.count])
     return _translate(raw, bits, length, prefixes) if length <= MAX_LENGTH else None
 
 
@@ -102,6 +113,10 @@ def _repeat_is_hint(code: bytes, bits: int) -> bool:
     if code[:1] == b"\x0f":
         return len(code) > 1 and code[1] in HINTED
     return len(code) > 0 and code[0] not in STRINGS
+
+
+def _is_vector(code: bytes) -> bool:
+    return len(code) > 2 and code[0] == 0x0F and (code[1] in VECTOR or code[1:3] == b"\x38\x2a")
 
 
 def _engine(mode: int) -> Any:
@@ -134,6 +149,7 @@ def _translate(raw: Any, bits: int, length: int, prefixes: Prefixes) -> Instruct
         bits=bits,
         length=length,
         opcode=raw.opcode[2] if extra else raw.opcode[escaped],
+        modrm=raw.modrm,
         escaped=escaped,
         address_bits=address_bits,
         wide=bool(raw.rex & 8),

@@ -129,7 +129,9 @@ def setter(register: Register) -> Setter:
 
 
 def reader(operand: Operand, size: int) -> Reader | None:
-    """Compile the read of a general operand as a `size`-byte unsigned value."""
+    """Compile the read of a general operand as a `size`-byte value; None if it is no such."""
+    if size not in (1, 2, 4, 8):
+        return None
     mask = MASK[size * 8]
     match operand:
         case Register():

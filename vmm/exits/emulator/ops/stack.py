@@ -17,7 +17,6 @@ from vmm.exits.emulator.operands import (
     address_of,
     reader,
     setter,
-    width_of,
 )
 
 if TYPE_CHECKING:
@@ -146,10 +145,8 @@ def call(insn: Instruction) -> Execute | None:
 
 
 def _is_near(insn: Instruction) -> bool:
-    operand = insn.operands[0]
-    size = _branch_size(insn)
-    # In 64-bit mode capstone may show a 66-prefixed branch with either size: the processor's wins.
-    return insn.bits == 64 or isinstance(operand, Immediate) or width_of(operand) == size
+    # Capstone gives FF /3 and FF /5, the far ones, the names of the near ones now and then.
+    return insn.opcode != 0xFF or not insn.modrm >> 3 & 1
 
 
 def ret(insn: Instruction) -> Execute | None:
