@@ -66,12 +66,20 @@ static struct event event_of(const struct pending *p)
                           .error = p->error, .cr2 = p->cr2, .dr6 = p->dr6};
 }
 
+/* A delivery takes a cycle: a guest that only ever faults gets older too, and reaches its limits. */
+static void pass_cycle(struct engine *e)
+{
+    e->skew++;
+    e->until -= e->until > 0;
+}
+
 /* Deliver `event`, and what delivering it raises, until the guest has one or an exit is due. */
 void inject(struct engine *e, struct event event)
 {
     for (;;) {
         e->pending.kind = PENDING_NONE;
         if (deliver_event(e, &event)) {
+            pass_cycle(e);
             e->counters.delivered++;
             if (event.type == EVENT_NMI)
                 set_nmi_blocking(e, true);

@@ -84,6 +84,11 @@ class Pcpu:
         """Instructions retired so far."""
         return lib.engine_instructions(self._native)  # type: ignore[no-any-return]
 
+    @property
+    def deliveries(self) -> int:
+        """Events delivered through guests' IDTs so far; each took a cycle."""
+        return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
+
     def advance(self, cycles: int) -> None:
         """Let time pass without instructions."""
         lib.engine_add_cycles(self._native, cycles)

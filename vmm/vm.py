@@ -100,7 +100,7 @@ class VM:
         self.vcpus: Final = self._make_vcpus()
         self.keeper: Final = PageKeeper(self.memory, self.pcpu)
         self.scheduler: Final = RoundRobin(
-            self.vcpus, self.board, self.clock, self.is_stopped, self._idle
+            self.vcpus, self.board, self.clock, self._pauses, self._idle
         )
         self.current = self.vcpus[0]
         load(self.plan, self.memory)
@@ -174,7 +174,7 @@ class VM:
         if self.config.max_cycles is not None:
             limit = min(limit, self.config.max_cycles)
         if self.config.max_instructions is not None:
-            left = self.config.max_instructions - self.pcpu.instructions
+            left = self.config.max_instructions - self.pcpu.instructions - self.pcpu.deliveries
             limit = min(limit, self.clock.now + max(left, 0))
         return limit
 
@@ -193,7 +193,7 @@ class VM:
         if self.config.max_cycles is not None and self.clock.now >= self.config.max_cycles:
             self.stop(StopReason.LIMIT, f"reached --max-cycles {self.config.max_cycles}")
         most = self.config.max_instructions
-        if most is not None and self.pcpu.instructions >= most:
+        if most is not None and self.pcpu.instructions + self.pcpu.deliveries >= most:
             self.stop(StopReason.LIMIT, f"reached --max-instructions {most}")
 
     def _can_go_on(self) -> bool:
@@ -232,6 +232,10 @@ class VM:
         """Whether the run is over."""
         return self._stop is not None
 
+    def _pauses(self) -> bool:
+        """Whether the scheduler is to come back: the run is over, or is to be."""
+        return self._stop is not None or self._interrupted is not None
+
     def _reset(self) -> None:
         self._reset_requested = True
         self.stop(StopReason.RESET)
@@ -256,7 +260,7 @@ class VM:
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
             exits, dict.fromkeys(exits, 0),
-            {"guest": instructions, "idle": cycles - instructions}, self.digest,
+            _ledger(instructions, cycles, self.pcpu.deliveries), self.digest,
         )  # fmt: skip
 
     # ---- state and observation ----
@@ -320,6 +324,13 @@ class VM:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _ledger(instructions: int, cycles: int, deliveries: int) -> dict[str, int]:
+    """Cycles by heading: one an instruction, one a delivered event, the rest was idle."""
+    injection = min(deliveries, cycles - instructions)
+    idle = cycles - instructions - injection
+    return {"guest": instructions, "injection": injection, "idle": idle}
 
 
 def _meets(vcpu: Vcpu, vmexit: Exit, conditions: dict[str, int]) -> bool:

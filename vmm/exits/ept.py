@@ -1,10 +1,10 @@
-"""EPT violations: memory that no slot backs is a device, and the instruction is carried out here."""
+"""EPT violations: memory that no slot backs is a device; the instruction is carried out here."""
 
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.exit import Exit
-from vmm.exits.emulate import Status, emulate
+from vmm.exits.emulate import MAX_ITERATIONS, Status, emulate
 from vmm.exits.machine_view import MachineView
 from vmm.inject import inject_exception
 from vmm.outcome import Outcome, StopReason
@@ -35,6 +35,8 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     done = emulate(MachineView(vcpu, vmexit))
     if done.status is Status.DONE:
         _finish(vcpu)
+    elif done.status is Status.DONE_PARTIAL:
+        vcpu.pcpu.advance(MAX_ITERATIONS)  # a REP without end must reach its limits too
     elif done.status is Status.FAULT:
         assert done.vector is not None
         inject_exception(vcpu, done.vector, done.error_code, done.address or 0)
