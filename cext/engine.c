@@ -127,6 +127,9 @@ uint64_t engine_cycles(const struct engine *e) { return cycles_now(e); }
 void engine_add_cycles(struct engine *e, uint64_t cycles) { e->skew += cycles; }
 const struct engine_counters *engine_counters(const struct engine *e) { return &e->counters; }
 
+const uint64_t *engine_exits_by_reason(const struct engine *e) { return e->by_reason; }
+const struct exit_record *engine_history(const struct engine *e) { return e->history; }
+
 void engine_set_clock(struct engine *e, uint64_t instructions, uint64_t cycles)
 {
     e->retired = instructions;
@@ -189,7 +192,7 @@ static void run(struct engine *e)
     }
 }
 
-void engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
+uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
 {
     e->vcpu = v;
     e->until = until > e->skew ? until - e->skew : 0;
@@ -198,18 +201,17 @@ void engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_
     e->retired += v->retire;
     v->retire = 0;
     e->counters.entries++;
-    if (!load_guest(e, v)) {
+    if (load_guest(e, v)) {
+        inject_at_entry(e);
+        update_limit(e);
+        run(e);
+        if (e->exit.reason == STOP_INTERRUPTED)
+            e->interrupted = 0;
+        save_guest(e);
+    } else {
         fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
-        publish_exit(e);
-        *record = e->exit;
-        return;
     }
-    inject_at_entry(e);
-    update_limit(e);
-    run(e);
-    if (e->exit.reason == STOP_INTERRUPTED)
-        e->interrupted = 0;
-    save_guest(e);
     publish_exit(e);
     *record = e->exit;
+    return record->reason;
 }

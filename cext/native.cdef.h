@@ -87,7 +87,7 @@ void engine_flush_tlb(struct engine *engine);
 void engine_invalidate_page(struct engine *engine, uint64_t linear);
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
-void engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
+uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->reason */
 void engine_interrupt(struct engine *engine);    /* from a signal handler or another thread */
 uint64_t engine_instructions(const struct engine *engine);
 uint64_t engine_cycles(const struct engine *engine);
@@ -95,6 +95,10 @@ uint64_t engine_cycles(const struct engine *engine);
 void engine_add_cycles(struct engine *engine, uint64_t cycles);
 void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);
 const struct engine_counters *engine_counters(const struct engine *engine);
+/* Exits by basic reason (128 counts), and the newest HISTORY of them: number n stands at [n % HISTORY]. */
+enum { HISTORY = 1024, REASONS = 128 };
+const uint64_t *engine_exits_by_reason(const struct engine *engine);
+const struct exit_record *engine_history(const struct engine *engine);
 
 /* Guest memory as the vcpu's current mode sees it. `access`: 0 read, 1 write, 2 fetch.
  * 0: fine. 1: page fault or #GP/#SS: fault[0] vector, [1] error code, [2] linear address.
@@ -109,6 +113,8 @@ void vcpu_reset(struct vcpu *vcpu);
 /* Move RIP past an instruction that software carried out: wrapped to the code size, RF and the shadow cleared, the
  * instruction booked, a single-step trap pending if TF is set. */
 void vcpu_skip(struct vcpu *vcpu, uint64_t length);
+void vcpu_skip_exit(struct vcpu *vcpu);            /* by VM_EXIT_INSTRUCTION_LEN */
+void vcpu_set_abcd(struct vcpu *vcpu, uint64_t rax, uint64_t rbx, uint64_t rcx, uint64_t rdx);
 void engine_forget_vcpu(struct engine *engine, struct vcpu *vcpu);
 /* Bring what the engine keeps lazily (x87/SSE) into *vcpu. */
 void engine_sync(struct engine *engine, struct vcpu *vcpu);

@@ -110,6 +110,8 @@ struct engine {
     struct exit_record exit;
     bool exit_ready;
     struct engine_counters counters;
+    uint64_t by_reason[REASONS];
+    struct exit_record history[HISTORY];
     uint8_t fpu_reset[5120];
 };
 

@@ -155,9 +155,19 @@ void save_guest(struct engine *e)
 void fill_exit(struct engine *e, uint32_t reason, uint64_t qualification, uint32_t length)
 {
     e->exit = (struct exit_record){.reason = reason, .qualification = qualification, .instruction_length = length,
-                                   .rip = e->core->rip, .instructions = e->retired, .cycles = cycles_now(e),
-                                   .sequence = ++e->counters.exits};
+                                   .rip = e->core->rip, .instructions = e->retired, .cycles = cycles_now(e)};
     e->exit_ready = true;
+}
+
+/* Architectural exits are counted and remembered; the engine's own stops are not exits. */
+static void remember_exit(struct engine *e)
+{
+    uint32_t reason = (uint32_t)e->exit.reason & 0xffff;
+    if (reason >= REASONS)
+        return;
+    e->exit.sequence = ++e->counters.exits;
+    e->by_reason[reason]++;
+    e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
 /* The exit-information fields of the VMCS show what the record shows. */
@@ -167,6 +177,7 @@ void publish_exit(struct engine *e)
     e->exit.rip = e->core->rip;
     e->exit.instructions = e->retired;
     e->exit.cycles = cycles_now(e);
+    remember_exit(e);
     *field(e, VMCS_VM_EXIT_REASON) = x->reason;
     *field(e, VMCS_EXIT_QUALIFICATION) = x->qualification;
     *field(e, VMCS_VM_EXIT_INSTRUCTION_LEN) = x->instruction_length;

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hwmodel.arch.exits import ExitReason
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
@@ -53,6 +54,7 @@ class Pcpu:
         if message := ffi.string(lib.engine_message(self._native)).decode():
             raise EngineError(message)
         self._record: Final = ffi.new("struct exit_record *")
+        self._exit: Final = Exit(self._record)
         self._fault: Final = ffi.new("uint64_t[3]")
         words = (ram.size // PAGE + 63) // 64
         log = ffi.buffer(lib.engine_dirty_log(self._native), words * 8)
@@ -65,10 +67,23 @@ class Pcpu:
 
     def enter(self, vmcs: Vmcs, until: int) -> Exit:
         """Run the guest until it exits or the clock reads `until` cycles, to the instruction."""
-        lib.engine_enter(self._native, vmcs.native, until, self._record)
-        vmexit = Exit(self._record)
-        self.clock.now = vmexit.cycle
+        record, vmexit = self._record, self._exit
+        vmexit.reason = lib.engine_enter(self._native, vmcs.native, until, record) & 0xFFFF
+        vmexit.handled = False
+        self.clock.now = record.cycles
         return vmexit
+
+    def exits_by_name(self) -> dict[str, int]:
+        """Return how many exits there were, by the kernel's name."""
+        counts = lib.engine_exits_by_reason(self._native)
+        return {reason.name: counts[reason] for reason in ExitReason if counts[reason]}
+
+    def last_exits(self, most: int = lib.HISTORY) -> list[Exit]:
+        """Return the newest exits, oldest first; the engine remembers `lib.HISTORY` of them."""
+        newest = lib.engine_counters(self._native).exits
+        history = lib.engine_history(self._native)
+        first = max(1, newest - min(most, lib.HISTORY) + 1)
+        return [Exit(history + n % lib.HISTORY).copy() for n in range(first, newest + 1)]
 
     def interrupt(self) -> None:
         """Make `enter` come back soon, with INTERRUPTED; from a signal handler or a thread."""

@@ -23,6 +23,7 @@ class Outcome(Enum):
     SKIP = "skip"  # the instruction is done: move RIP past it
     RESUME = "resume"  # enter again at the RIP that the handler left
     HALT = "halt"  # as SKIP, then wait for an event
+    YIELD = "yield"  # the turn is over; RIP stays
     STOP = "stop"  # the run ends here; the handler has recorded why
 
 

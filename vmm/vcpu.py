@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hwmodel.arch.cpuid import Cpuid
 from hwmodel.arch.vmcs import Field
@@ -14,14 +14,11 @@ from vmm.architectural_view import ArchitecturalView
 from vmm.controls import set_controls
 from vmm.devices.lapic import LocalApic
 from vmm.devices.platform import Board
-from vmm.exits.table import HANDLERS, STOPS
+from vmm.exits.table import HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
-from vmm.outcome import Outcome, StopReason
+from vmm.outcome import Outcome
 from vmm.watchers import Watchers
-
-if TYPE_CHECKING:
-    from vmm.tally import Tally
 
 StopGuest = Callable[..., None]
 
@@ -45,7 +42,6 @@ class Surroundings:
     cr4_bits: int
     efer_bits: int
     watchers: Watchers
-    tally: "Tally"
     stop: StopGuest
     is_stopped: Callable[[], bool]
     unknown: Callable[[str, int, str], None]
@@ -64,12 +60,12 @@ class Vcpu(ArchitecturalView):
         self.cr4_bits: Final = around.cr4_bits
         self.efer_bits: Final = around.efer_bits
         self.watchers: Final = around.watchers
-        self.tally: Final = around.tally
         self.stop: Final = around.stop
         self.is_stopped: Final = around.is_stopped
         self.note_unknown: Final = around.unknown
         self.vmcs: Final = Vmcs()
         self.regs: Final = self.vmcs.registers
+        self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic: Final[LocalApic] = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
         self.reset()
@@ -95,42 +91,34 @@ class Vcpu(ArchitecturalView):
                 return
 
     def step(self, until: int) -> Exit:
-        """Enter once, until cycle `until` at the latest; the exit is counted, not yet handled."""
+        """Enter once, until cycle `until` at the latest; nothing is done about the exit yet."""
         if self.look_for_events:
             deliver_pending(self)
-        vmexit = self.pcpu.enter(self.vmcs, until)
-        self.tally.count(vmexit)
-        return vmexit
+        return self.pcpu.enter(self.vmcs, until)
 
     def handle(self, vmexit: Exit) -> Outcome:
         """Do what software in root mode does about an exit; RIP moves here and nowhere else."""
-        if self.watchers.exits:
-            self.watchers.vmexit(self, vmexit)
-            if vmexit.handled:
-                return Outcome.RESUME
-        if vmexit.reason >= STOPS:
-            return self._engine_stop(vmexit)
-        if vmexit.is_entry_failure:
-            self.stop(StopReason.ENTRY_FAILURE, "VM entry failed: invalid guest state")
-            return Outcome.STOP
+        if self.watchers.exits and self._is_taken_by_watcher(vmexit):
+            return Outcome.RESUME
         outcome = HANDLERS[vmexit.reason](self, vmexit)
         if outcome is Outcome.SKIP:
-            self.vmcs.skip(vmexit.instruction_length)
+            self.vmcs.skip_exit()
             return Outcome.RESUME
         if outcome is Outcome.HALT:
-            self.vmcs.skip(vmexit.instruction_length)
+            self.vmcs.skip_exit()
             self.activity = Activity.HALTED
         return outcome
+
+    def _is_taken_by_watcher(self, vmexit: Exit) -> bool:
+        if vmexit.is_stop:
+            return False
+        seen = vmexit.copy()
+        self.watchers.vmexit(self, seen)
+        return seen.handled
 
     def after_step(self, vmexit: Exit) -> Outcome:
         """Handle what ended a single step: nothing more to do if that was its deadline."""
         return Outcome.RESUME if vmexit.name == "DEADLINE" else self.handle(vmexit)
-
-    def _engine_stop(self, vmexit: Exit) -> Outcome:
-        """DEADLINE and INTERRUPTED give the word to the scheduler; INTERNAL is our own fault."""
-        if vmexit.name == "INTERNAL":
-            raise EngineFailure(self.pcpu.message)
-        return Outcome.SKIP
 
     def init_signal(self) -> None:
         """INIT: registers as after reset, but for x87/SSE and CR0's cache bits; wait for SIPI."""
@@ -157,7 +145,3 @@ class Vcpu(ArchitecturalView):
 
     def _has_wake_event(self) -> bool:
         return self.nmi_pending or (bool(self.regs.rflags & 1 << 9) and self.lapic.interrupt_pending())
-
-
-class EngineFailure(Exception):
-    """The native engine could not go on: a defect of ours, with its message."""

@@ -17,20 +17,19 @@ from vmm.config import Config
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.errors import InternalError
-from vmm.exits.table import STOPS
 from vmm.memory.guest import GuestMemory
-from vmm.tally import Tally
 from vmm.outcome import Stop, StopReason
 from vmm.sched.round_robin import RoundRobin
 from vmm.start import load, start
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
-from vmm.vcpu import EngineFailure, Surroundings, Vcpu
+from vmm.vcpu import Surroundings, Vcpu
 from vmm.virtual import VirtualMemory
 from vmm.watchers import Watchers
 
 FOREVER: Final = 1 << 62
+SHOWN_EXITS: Final = 5  # in the message of a stop
 POLL_CYCLES: Final = 1 << 20  # how often host input is looked for while the guest is busy
 
 
@@ -81,7 +80,6 @@ class VM:
         self.clock: Final = Clock()
         self.memory: Final = GuestMemory(ram_slots(self.config.memory))
         self.watchers: Final = Watchers()
-        self.tally: Final = Tally()
         self.serial_output, self.poll_input, self.wait_idle = serial_output, poll_input, wait_idle
         self.unknown: set[tuple[str, int, str]] = set()
         self._stop: Stop | None = None
@@ -131,7 +129,7 @@ class VM:
         around = Surroundings(
             self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
-            self.watchers, self.tally, self.stop, self.is_stopped, self._note,
+            self.watchers, self.stop, self.is_stopped, self._note,
         )  # fmt: skip
         return [Vcpu(index, around) for index in range(self.config.cpus)]
 
@@ -140,7 +138,7 @@ class VM:
     def run(self) -> Result:
         """Run to the end; return how it ended."""
         while self._stop is None:
-            self._guarded(lambda: self.scheduler.run(self._limit()))
+            self.scheduler.run(self._limit())
             self._between_turns()
         return self._result(self._stop)
 
@@ -156,17 +154,12 @@ class VM:
         self.current = vcpu
         event = self.board.next_event()
         vmexit = vcpu.step(ends if event is None else min(ends, event))
-        if vmexit.reason < STOPS:
-            yield vmexit
-            if vmexit.handled:
+        if not vmexit.is_stop:
+            seen = vmexit.copy()
+            yield seen
+            if seen.handled:
                 return
-        self._guarded(lambda: vcpu.handle(vmexit))
-
-    def _guarded(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except EngineFailure as failure:
-            raise InternalError(f"the engine cannot go on: {failure}") from None
+        vcpu.handle(vmexit)
 
     def _limit(self) -> int:
         """Return the cycle at which to look around at the latest."""
@@ -225,7 +218,7 @@ class VM:
         where = f" (RIP {vcpu.regs.rip:#x}, {vcpu.mode()} mode)" if message else ""
         self._stop = Stop.because(
             reason, message + where, value=value, rip=vcpu.regs.rip, mode=vcpu.mode(),
-            last_exits=self.tally.last_as_text(),
+            last_exits=tuple(repr(vmexit) for vmexit in self.pcpu.last_exits(SHOWN_EXITS)),
         )  # fmt: skip
 
     def is_stopped(self) -> bool:
@@ -256,7 +249,7 @@ class VM:
 
     def _result(self, stop: Stop) -> Result:
         instructions, cycles = self.pcpu.instructions, self.clock.now
-        exits = self.tally.by_name()
+        exits = self.pcpu.exits_by_name()
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
             exits, dict.fromkeys(exits, 0),
@@ -268,7 +261,7 @@ class VM:
     @property
     def exits(self) -> list[Exit]:
         """The exits seen, the newest last; bounded."""
-        return list(self.tally.last)
+        return self.pcpu.last_exits()
 
     @property
     def regs(self) -> Registers:

@@ -1,36 +1,45 @@
 """An exit is a value: a plain view of the C engine's exit record."""
 
-import struct
 from typing import Any, Final
 
 from hwmodel.arch.exits import ExitReason
 from hwmodel.cpu.unicorn import ffi, lib
 
-_RECORD: Final = struct.Struct("=14Q")
 _ENTRY_FAILURE: Final = 1 << 31
 _NAMES: Final = {int(reason): reason.name for reason in ExitReason}
-_STOPS: Final = {
-    lib.STOP_DEADLINE: "DEADLINE",
-    lib.STOP_INTERRUPTED: "INTERRUPTED",
-    lib.STOP_INTERNAL: "INTERNAL",
-}
+DEADLINE: Final[int] = lib.STOP_DEADLINE
+INTERRUPTED: Final[int] = lib.STOP_INTERRUPTED
+INTERNAL: Final[int] = lib.STOP_INTERNAL
+_STOPS: Final = {DEADLINE: "DEADLINE", INTERRUPTED: "INTERRUPTED", INTERNAL: "INTERNAL"}
 
 
 class Exit:
-    """Why `Pcpu.enter` came back.
+    """Why `Pcpu.enter` came back: a view of the C engine's exit record.
 
     Below 0x100 `reason` is the basic exit reason (see `ExitReason`); above, one of the engine's own
     stops: DEADLINE, INTERRUPTED, INTERNAL. Addresses are bytes, `cycle` and `instructions` are the
-    engine's counts at the exit. `handled` is for an observer that wants no handler to run.
+    engine's counts at the exit. `handled` is for an observer that wants no handler to run. The one
+    that `enter` returns is overwritten by the next entry; `copy()` keeps it.
     """
 
     __slots__ = ("_record", "handled", "reason")
 
     def __init__(self, record: Any) -> None:
-        """Copy the C record: one call, no field is decoded before it is asked for."""
-        self._record = _RECORD.unpack_from(ffi.buffer(record))
-        self.reason: int = self._record[0] & 0xFFFF
+        """View a C `struct exit_record *`."""
+        self._record = record
+        self.reason: int = record.reason & 0xFFFF
         self.handled = False
+
+    def copy(self) -> "Exit":
+        """Return one that later entries leave alone."""
+        record = ffi.new("struct exit_record *")
+        record[0] = self._record[0]
+        return Exit(record)
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether this is the engine's own stop and no exit of the architecture."""
+        return self.reason in _STOPS
 
     @property
     def name(self) -> str:
@@ -40,72 +49,72 @@ class Exit:
     @property
     def is_entry_failure(self) -> bool:
         """Whether no guest instruction ran because the entry failed."""
-        return bool(self._record[0] & _ENTRY_FAILURE)
+        return bool(self._record.reason & _ENTRY_FAILURE)
 
     @property
     def qualification(self) -> int:
         """The exit qualification; `hwmodel.arch.qualification` names its bits."""
-        return self._record[1]
+        return self._record.qualification
 
     @property
     def instruction_length(self) -> int:
         """Bytes of the instruction that exited."""
-        return self._record[2]
+        return self._record.instruction_length
 
     @property
     def guest_linear(self) -> int:
         """The guest-linear address, where the reason has one."""
-        return self._record[3]
+        return self._record.guest_linear
 
     @property
     def guest_physical(self) -> int:
         """The guest-physical address, where the reason has one."""
-        return self._record[4]
+        return self._record.guest_physical
 
     @property
     def interruption_info(self) -> int:
         """VM-exit interruption information."""
-        return self._record[5]
+        return self._record.interruption_info
 
     @property
     def interruption_error(self) -> int:
         """VM-exit interruption error code."""
-        return self._record[6]
+        return self._record.interruption_error
 
     @property
     def idt_vectoring_info(self) -> int:
         """The event that was being delivered when the exit came."""
-        return self._record[7]
+        return self._record.idt_vectoring_info
 
     @property
     def idt_vectoring_error(self) -> int:
         """Its error code."""
-        return self._record[8]
+        return self._record.idt_vectoring_error
 
     @property
     def instruction_info(self) -> int:
         """VM-exit instruction information."""
-        return self._record[9]
+        return self._record.instruction_info
 
     @property
     def rip(self) -> int:
         """RIP as saved."""
-        return self._record[10]
+        return self._record.rip
 
     @property
     def instructions(self) -> int:
         """Guest instructions retired on this pCPU before the exit."""
-        return self._record[11]
+        return self._record.instructions
 
     @property
     def cycle(self) -> int:
         """The clock, in cycles."""
-        return self._record[12]
+        return self._record.cycles
 
     @property
     def sequence(self) -> int:
         """Number of the exit on this pCPU, from 1."""
-        return self._record[13]
+        return self._record.sequence
 
     def __repr__(self) -> str:
         text = f"{self.name} at {self.rip:#x} qualification={self.qualification:#x}"

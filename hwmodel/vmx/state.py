@@ -43,6 +43,10 @@ class Vmcs:
         """Move RIP past an instruction of `length` bytes that software carried out."""
         lib.vcpu_skip(self.native, length)
 
+    def skip_exit(self) -> None:
+        """Move RIP past the instruction that exited."""
+        lib.vcpu_skip_exit(self.native)
+
     def completed(self, instructions: int = 1) -> None:
         """Book instructions that software carried out for the guest."""
         self.native.retire += instructions
@@ -60,10 +64,10 @@ def _field(field: Field, doc: str) -> property:
     index = field.index
 
     def read(self: "Registers") -> int:
-        return self.native.field[index]  # type: ignore[no-any-return]
+        return self._fields[index]  # type: ignore[no-any-return]
 
     def write(self: "Registers", value: int) -> None:
-        self.native.field[index] = value & _MASK
+        self._fields[index] = value & _MASK
 
     return property(read, write, doc=doc)
 
@@ -73,10 +77,10 @@ def _gpr(number: int) -> property:
         return _field(Field.GUEST_RSP, "RSP")
 
     def read(self: "Registers") -> int:
-        return self.native.gpr[number]  # type: ignore[no-any-return]
+        return self._gpr[number]  # type: ignore[no-any-return]
 
     def write(self: "Registers", value: int) -> None:
-        self.native.gpr[number] = value & _MASK
+        self._gpr[number] = value & _MASK
 
     return property(read, write, doc=GPR_NAMES[number].upper())
 
@@ -94,22 +98,23 @@ def _plain(name: str) -> property:
 class Registers:
     """Registers by name (`rax` ... `r15`, `rip`, `rflags`, `cr0` ...) or by hardware number."""
 
-    __slots__ = ("native",)
+    __slots__ = ("_fields", "_gpr", "native")
 
     def __init__(self, native: Any) -> None:
         """View the registers of a C `struct vcpu`."""
         self.native = native
+        self._gpr, self._fields = native.gpr, native.field
 
     def __getitem__(self, number: int) -> int:
         if number == _RSP:
             return self.rsp
-        return self.native.gpr[number]  # type: ignore[no-any-return]
+        return self._gpr[number]  # type: ignore[no-any-return]
 
     def __setitem__(self, number: int, value: int) -> None:
         if number == _RSP:
             self.rsp = value
         else:
-            self.native.gpr[number] = value & _MASK
+            self._gpr[number] = value & _MASK
 
     rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi = (_gpr(n) for n in range(8))
     r8, r9, r10, r11, r12, r13, r14, r15 = (_gpr(n) for n in range(8, 16))
@@ -125,6 +130,10 @@ class Registers:
     kernel_gs_base, tsc_aux = _plain("kernel_gs_base"), _plain("tsc_aux")
     cs = _field(Field.GUEST_CS_SELECTOR, "CS selector")
     ss = _field(Field.GUEST_SS_SELECTOR, "SS selector")
+
+    def set_abcd(self, rax: int, rbx: int, rcx: int, rdx: int) -> None:
+        """Write RAX, RBX, RCX, RDX at once, as CPUID does."""
+        lib.vcpu_set_abcd(self.native, rax, rbx, rcx, rdx)
 
     def dr(self, number: int) -> int:
         """Return DR0 to DR3."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _LOW: Final = 0xFFFF_FFFF
+_CHANGING: Final = frozenset({1, 0xD})  # follow CR4 and the APIC's enable bit
+_KEPT: Final = 1024  # a guest can ask for any subleaf
 _HYPERVISOR: Final = 0x4000_0000
 _SIGNATURE: Final = (_HYPERVISOR, *unpack("<3I", b"ring1ring1\0\0"))
 
@@ -20,14 +22,20 @@ _SIGNATURE: Final = (_HYPERVISOR, *unpack("<3I", b"ring1ring1\0\0"))
 def handle_cpuid(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """Answer in EAX, EBX, ECX, EDX; the upper halves become zero."""
     regs = vcpu.regs
-    if regs.rax & _LOW == _HYPERVISOR:
-        regs.rax, regs.rbx, regs.rcx, regs.rdx = _SIGNATURE
-        return Outcome.SKIP
-    regs.rax, regs.rbx, regs.rcx, regs.rdx = vcpu.cpuid.query(
-        regs.rax & _LOW,
-        regs.rcx & _LOW,
-        apic_id=vcpu.index,
-        cr4=regs.cr4,
-        apic_enabled=bool(vcpu.lapic.base & 1 << 11),
-    )
+    question = regs[0] & _LOW, regs[1] & _LOW
+    answer = vcpu.cpuid_answers.get(question) or _answer(vcpu, *question)
+    regs.set_abcd(*answer)
     return Outcome.SKIP
+
+
+def _answer(vcpu: "Vcpu", leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+    """Ask the model; what does not depend on the vCPU's state is kept."""
+    if leaf == _HYPERVISOR:
+        return _SIGNATURE
+    enabled = bool(vcpu.lapic.base & 1 << 11)
+    answer = vcpu.cpuid.query(
+        leaf, subleaf, apic_id=vcpu.index, cr4=vcpu.regs.cr4, apic_enabled=enabled
+    )
+    if leaf not in _CHANGING and len(vcpu.cpuid_answers) < _KEPT:
+        vcpu.cpuid_answers[leaf, subleaf] = answer
+    return answer

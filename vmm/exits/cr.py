@@ -1,4 +1,4 @@
-"""Control-register accesses to the bits that the hypervisor owns: mode switches, CR4 features, CR8."""
+"""Control-register accesses to bits that the hypervisor owns: mode switches, CR4 features, CR8."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ _GP: Final = 13
 _TO, _FROM, _CLTS, _LMSW = 0, 1, 2, 3
 _PG, _PE, _WP, _ET, _TS = int(Cr0.of(pg=1)), 1, int(Cr0.of(wp=1)), int(Cr0.of(et=1)), 8
 _PAE, _LA57, _PCIDE = int(Cr4.of(pae=1)), int(Cr4.of(la57=1)), int(Cr4.of(pcide=1))
+_CR0_RELOADS_PDPTES: Final = int(Cr0.of(pg=1, cd=1, nw=1))
 _CR4_RELOADS_PDPTES: Final = int(Cr4.of(pae=1, pge=1, pse=1, smep=1))
 _LME, _LMA = 1 << 8, 1 << 10
 _CS_L: Final = 1 << 13
@@ -55,9 +56,9 @@ def _set_cr0(vcpu: "Vcpu", value: int) -> bool:
     pages = bool(value & _PG)
     if pages and not old & _PG and not _may_page(vcpu, efer):
         return False
-    if pages and not efer & _LME and vcpu.regs.cr4 & _PAE and (value ^ old) & (_PG | 0x6000_0000):
-        if not load_pdptes(vcpu, vcpu.regs.cr3):
-            return False
+    reloads = pages and not efer & _LME and (value ^ old) & _CR0_RELOADS_PDPTES
+    if reloads and vcpu.regs.cr4 & _PAE and not load_pdptes(vcpu, vcpu.regs.cr3):
+        return False
     if (value ^ old) & _PG:
         vcpu.regs.efer = efer | _LMA if pages and efer & _LME else efer & ~_LMA
     vcpu.set_cr0(value)

@@ -24,6 +24,12 @@ def handle_triple_fault(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     return Outcome.STOP
 
 
+def handle_entry_failure(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """Stop: the guest state that was to be loaded cannot be a processor's."""
+    vcpu.stop(StopReason.ENTRY_FAILURE, "VM entry failed: invalid guest state")
+    return Outcome.STOP
+
+
 def unhandled(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Stop the guest and say which exit it was."""
     what = f"exit {vmexit.name} (qualification {vmexit.qualification:#x}) is not handled"

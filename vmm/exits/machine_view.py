@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import WRITE, Fault
 from hwmodel.vmx.exit import Exit
-from hwmodel.vmx.state import Registers
 from vmm.exits.emulate import GuestFault
 
 if TYPE_CHECKING:
+    from hwmodel.vmx.state import Registers
     from vmm.vcpu import Vcpu
 
 _PAGE: Final = 4096
@@ -64,7 +64,8 @@ class MachineView:
 
     def read(self, linear: int, size: int, /) -> int:
         """Read memory or a device."""
-        return int.from_bytes(b"".join(self._read(*part) for part in _parts(linear, size)), "little")
+        data = b"".join(self._read(*part) for part in _parts(linear, size))
+        return int.from_bytes(data, "little")
 
     def _read(self, linear: int, size: int) -> bytes:
         vcpu = self._vcpu
@@ -75,11 +76,10 @@ class MachineView:
             gpa = self._device(got)
         else:
             gpa = self._gpa | linear & _PAGE - 1
-        value = b"".join(
+        return b"".join(
             vcpu.board.read_memory(vcpu.index, at, width).to_bytes(width, "little")
             for at, width in _widths(gpa, size)
         )
-        return value
 
     def write(self, linear: int, size: int, value: int, /) -> None:
         """Write memory or a device; a range that crosses pages is checked as a whole first."""

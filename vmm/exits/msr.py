@@ -19,20 +19,17 @@ _PAT_TYPES: Final = {0, 1, 4, 5, 6, 7}
 _APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})
 
 # Registers that hold what was written, and what they hold at reset; writes must fit the mask.
-_PLAIN: Final = {
+_PLAIN: Final[dict[int, tuple[int, int]]] = {
     Msr.IA32_MISC_ENABLE: (1, (1 << 39) - 1),
     Msr.MTRR_DEF_TYPE: (0, 0xCFF),
-    **{number: (0, (1 << 46) - 1) for number in range(Msr.MTRR_PHYSBASE0, Msr.MTRR_PHYSBASE0 + 16)},
+    **dict.fromkeys(range(Msr.MTRR_PHYSBASE0, Msr.MTRR_PHYSBASE0 + 16), (0, (1 << 46) - 1)),
     Msr.MTRR_FIX64K_00000: (0, (1 << 64) - 1),
     Msr.MTRR_FIX16K_80000: (0, (1 << 64) - 1),
     Msr.MTRR_FIX16K_A0000: (0, (1 << 64) - 1),
-    **{
-        number: (0, (1 << 64) - 1)
-        for number in range(Msr.MTRR_FIX4K_C0000, Msr.MTRR_FIX4K_F8000 + 1)
-    },
+    **dict.fromkeys(range(Msr.MTRR_FIX4K_C0000, Msr.MTRR_FIX4K_F8000 + 1), (0, (1 << 64) - 1)),
 }
 # Read-only, or written without effect.
-_CONSTANT: Final = {
+_CONSTANT: Final[dict[int, int]] = {
     Msr.IA32_PLATFORM_ID: 0,
     Msr.IA32_UCODE_REV: 0x1_0000_0000,
     Msr.MTRRCAP: 0x508,  # eight variable ranges, fixed ranges, write-combining
@@ -91,9 +88,15 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
         vcpu.board.reschedule()
         return vcpu.lapic.write_msr(number, value)
     if number in _PLAIN:
-        vcpu.msrs[number] = value
-        return not value & ~_PLAIN[number][1]
+        return _write_plain(vcpu, number, value)
     return number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE)
+
+
+def _write_plain(vcpu: "Vcpu", number: int, value: int) -> bool:
+    if value & ~_PLAIN[number][1]:
+        return False
+    vcpu.msrs[number] = value
+    return True
 
 
 def _write_efer(vcpu: "Vcpu", value: int) -> bool:

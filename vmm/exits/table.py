@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.exits import ExitReason as R
 from hwmodel.vmx.exit import Exit
-from vmm.exits import cpuid, cr, ept, exception, idle, io, msr, observed, plain, windows
+from vmm.exits import cpuid, cr, engine_stop, ept, exception, idle, io, msr, observed, plain, windows
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 Handler = Callable[["Vcpu", Exit], Outcome]
-STOPS: Final = 0x100  # from here on: the engine's own stops, not exits
 
 HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.EXCEPTION_NMI: exception.handle_exception_nmi,
@@ -39,4 +38,7 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.GDTR_IDTR: observed.handle_observed,
     R.LDTR_TR: observed.handle_observed,
     R.EPT_VIOLATION: ept.handle_ept_violation,
+    R.INVALID_STATE: exception.handle_entry_failure,
+    R.MSR_LOAD_FAIL: exception.handle_entry_failure,
+    **engine_stop.HANDLERS,
 }
