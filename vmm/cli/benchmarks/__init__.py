@@ -1,0 +1,1 @@
+"""What ``ring1 bench`` measures: one module a subject, each returning rows."""

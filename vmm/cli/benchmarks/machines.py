@@ -1,0 +1,62 @@
+"""Runs a benchmark image on ring1 and on QEMU TCG; CPU time of each repetition, by name.
+
+CPU time and not wall time, since hosts are shared: of this process for ring1, of the QEMU process,
+all its threads, for QEMU.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from vmm.cli.benchmarks.marks import MarkReader
+from vmm.errors import UsageError
+
+MEMORY = "128M"
+QEMU = "qemu-system-x86_64"
+_QEMU_OPTIONS = [
+    "-accel", "tcg", "-cpu", "max", "-m", MEMORY, "-nodefaults", "-display", "none",
+    "-serial", "null", "-debugcon", "stdio", "-device", "isa-debug-exit,iobase=0xf4",
+]  # fmt: skip
+
+
+def image(name: str) -> Path:
+    """Return the path of a built guest image."""
+    from importlib.resources import as_file, files
+
+    with as_file(files("vmm") / "images" / name) as path:
+        if path.is_file():
+            return path
+    raise UsageError(f"the guest image {name} has not been built; run make dev")
+
+
+def on_ring1(name: str, percent: int) -> dict[str, float]:
+    """Run an image through the normal VM loop; `percent` scales its repetitions."""
+    from vmm import VM
+
+    marks = MarkReader(time.process_time)
+    with VM(image(name), memory=MEMORY, cmdline=str(percent), serial_output=marks.feed) as vm:
+        vm.run()
+    return marks.seconds
+
+
+def on_qemu(name: str, percent: int) -> dict[str, float]:
+    """Run it under QEMU's translator."""
+    command = [QEMU, *_QEMU_OPTIONS, "-kernel", str(image(name)), "-append", str(percent)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        clock = (
+            ~process.pid << 3
+        ) | 2  # the CPU-time clock of another process: clock_getcpuclockid()
+        marks = MarkReader(lambda: time.clock_gettime(clock))
+        while data := os.read(process.stdout.fileno(), 4096):
+            marks.feed(data)
+    return marks.seconds
+
+
+def qemu_missing() -> str | None:
+    """Say why QEMU cannot be a peer here, or None."""
+    return None if shutil.which(QEMU) else f"{QEMU} is not installed"
