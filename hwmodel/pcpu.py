@@ -3,7 +3,9 @@
 `enter(vmcs, until) -> Exit` has the shape of KVM_RUN: load, run, save, and say why it stopped.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from hwmodel.arch.exits import ExitReason
@@ -67,11 +69,19 @@ class Pcpu:
 
     def enter(self, vmcs: Vmcs, until: int) -> Exit:
         """Run the guest until it exits or the clock reads `until` cycles, to the instruction."""
-        record, vmexit = self._record, self._exit
-        vmexit.reason = lib.engine_enter(self._native, vmcs.native, until, record) & 0xFFFF
-        vmexit.handled = False
-        self.clock.now = record.cycles
-        return vmexit
+        return self.entry_of(vmcs)(until)
+
+    def entry_of(self, vmcs: Vmcs) -> Callable[[int], Exit]:
+        """Return `enter` for this VMCS alone, with every look-up done: for a run loop."""
+        native = partial(lib.engine_enter, self._native, vmcs.native)
+        record, vmexit, clock = self._record, self._exit, self.clock
+
+        def enter(until: int) -> Exit:
+            vmexit.reason = native(until, record) & 0xFFFF
+            clock.now = record.cycles
+            return vmexit
+
+        return enter
 
     def exits_by_name(self) -> dict[str, int]:
         """Return how many exits there were, by the kernel's name."""

@@ -65,6 +65,7 @@ class Vcpu(ArchitecturalView):
         self.note_unknown: Final = around.unknown
         self.vmcs: Final = Vmcs()
         self.regs: Final = self.vmcs.registers
+        self.enter: Final = self.pcpu.entry_of(self.vmcs)
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic: Final[LocalApic] = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
@@ -82,19 +83,36 @@ class Vcpu(ArchitecturalView):
         self.random_state = self.index
 
     def run(self, ends: int) -> None:
-        """Run until cycle `ends`, a device's event, a halt or the end of the run."""
-        next_event, clock = self.board.next_event, self.pcpu.clock
+        """Run until cycle `ends`, a device's event, a halt or the end of the run.
+
+        `step` and `handle` written out: this is the way of every exit that nobody watches.
+        """
+        handlers, skip_exit, SKIP = HANDLERS, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
+        enter, watchers = self.enter, self.watchers
+        until = ends
         while True:
-            event = next_event()
-            until = ends if event is None or event > ends else event
-            if until <= clock.now or self.handle(self.step(until)) is not Outcome.RESUME:
+            if self.look_for_events:  # every handler that touches a device sets it
+                event = self.board.next_event()
+                until = ends if event is None or event > ends else event
+                deliver_pending(self)
+            vmexit = enter(until)
+            if watchers.exits:
+                outcome = self.handle(vmexit)
+            else:
+                outcome = handlers[vmexit.reason](self, vmexit)
+                if outcome is SKIP:
+                    skip_exit()
+                    continue
+            if outcome is Outcome.HALT and self.activity is Activity.RUNNING:
+                self.halt()
+            if outcome is not Outcome.RESUME:
                 return
 
     def step(self, until: int) -> Exit:
         """Enter once, until cycle `until` at the latest; nothing is done about the exit yet."""
         if self.look_for_events:
             deliver_pending(self)
-        return self.pcpu.enter(self.vmcs, until)
+        return self.enter(until)
 
     def handle(self, vmexit: Exit) -> Outcome:
         """Do what software in root mode does about an exit; RIP moves here and nowhere else."""
@@ -105,9 +123,13 @@ class Vcpu(ArchitecturalView):
             self.vmcs.skip_exit()
             return Outcome.RESUME
         if outcome is Outcome.HALT:
-            self.vmcs.skip_exit()
-            self.activity = Activity.HALTED
+            self.halt()
         return outcome
+
+    def halt(self) -> None:
+        """Finish HLT: sleep behind it."""
+        self.vmcs.skip_exit()
+        self.activity = Activity.HALTED
 
     def _is_taken_by_watcher(self, vmexit: Exit) -> bool:
         if vmexit.is_stop:

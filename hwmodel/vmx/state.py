@@ -1,5 +1,7 @@
 """A VMCS, and the registers of a virtual CPU that the VMCS does not hold."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from hwmodel.arch.vmcs import Field
@@ -11,6 +13,7 @@ GPR_NAMES: Final = (
 )  # fmt: skip
 _RSP: Final = 4
 _MASK: Final = (1 << 64) - 1
+SetAbcd = Callable[[int, int, int, int], None]
 _INDEX: Final = {field: field.index for field in Field}
 
 
@@ -20,13 +23,15 @@ class Vmcs:
     `registers` is the rest of the virtual CPU: what software switches by itself.
     """
 
-    __slots__ = ("_fields", "native", "registers")
+    __slots__ = ("_fields", "native", "registers", "skip_exit")
 
     def __init__(self) -> None:
         """Make one in the state after reset."""
         self.native: Final = ffi.new("struct vcpu *")
         self._fields: Final = self.native.field
         self.registers: Final = Registers(self.native)
+        self.skip_exit: Final[Callable[[], None]] = partial(lib.vcpu_skip_exit, self.native)
+        """Move RIP past the instruction that exited."""
         self.reset()
 
     def reset(self) -> None:
@@ -42,10 +47,6 @@ class Vmcs:
     def skip(self, length: int) -> None:
         """Move RIP past an instruction of `length` bytes that software carried out."""
         lib.vcpu_skip(self.native, length)
-
-    def skip_exit(self) -> None:
-        """Move RIP past the instruction that exited."""
-        lib.vcpu_skip_exit(self.native)
 
     def completed(self, instructions: int = 1) -> None:
         """Book instructions that software carried out for the guest."""
@@ -77,10 +78,10 @@ def _gpr(number: int) -> property:
         return _field(Field.GUEST_RSP, "RSP")
 
     def read(self: "Registers") -> int:
-        return self._gpr[number]  # type: ignore[no-any-return]
+        return self.gpr[number]  # type: ignore[no-any-return]
 
     def write(self: "Registers", value: int) -> None:
-        self._gpr[number] = value & _MASK
+        self.gpr[number] = value & _MASK
 
     return property(read, write, doc=GPR_NAMES[number].upper())
 
@@ -96,25 +97,30 @@ def _plain(name: str) -> property:
 
 
 class Registers:
-    """Registers by name (`rax` ... `r15`, `rip`, `rflags`, `cr0` ...) or by hardware number."""
+    """Registers by name (`rax` ... `r15`, `rip`, `rflags`, `cr0` ...) or by hardware number.
 
-    __slots__ = ("_fields", "_gpr", "native")
+    `gpr` is the C array itself, for handlers on the hot way; its RSP is not the guest's.
+    """
+
+    __slots__ = ("_fields", "gpr", "native", "set_abcd")
 
     def __init__(self, native: Any) -> None:
         """View the registers of a C `struct vcpu`."""
         self.native = native
-        self._gpr, self._fields = native.gpr, native.field
+        self.gpr, self._fields = native.gpr, native.field
+        self.set_abcd: Final[SetAbcd] = partial(lib.vcpu_set_abcd, native)
+        """Write RAX, RBX, RCX, RDX at once, as CPUID does."""
 
     def __getitem__(self, number: int) -> int:
         if number == _RSP:
             return self.rsp
-        return self._gpr[number]  # type: ignore[no-any-return]
+        return self.gpr[number]  # type: ignore[no-any-return]
 
     def __setitem__(self, number: int, value: int) -> None:
         if number == _RSP:
             self.rsp = value
         else:
-            self._gpr[number] = value & _MASK
+            self.gpr[number] = value & _MASK
 
     rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi = (_gpr(n) for n in range(8))
     r8, r9, r10, r11, r12, r13, r14, r15 = (_gpr(n) for n in range(8, 16))
@@ -130,10 +136,6 @@ class Registers:
     kernel_gs_base, tsc_aux = _plain("kernel_gs_base"), _plain("tsc_aux")
     cs = _field(Field.GUEST_CS_SELECTOR, "CS selector")
     ss = _field(Field.GUEST_SS_SELECTOR, "SS selector")
-
-    def set_abcd(self, rax: int, rbx: int, rcx: int, rdx: int) -> None:
-        """Write RAX, RBX, RCX, RDX at once, as CPUID does."""
-        lib.vcpu_set_abcd(self.native, rax, rbx, rcx, rdx)
 
     def dr(self, number: int) -> int:
         """Return DR0 to DR3."""

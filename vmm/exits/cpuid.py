@@ -22,7 +22,8 @@ _SIGNATURE: Final = (_HYPERVISOR, *unpack("<3I", b"ring1ring1\0\0"))
 def handle_cpuid(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """Answer in EAX, EBX, ECX, EDX; the upper halves become zero."""
     regs = vcpu.regs
-    question = regs[0] & _LOW, regs[1] & _LOW
+    gpr = regs.gpr
+    question = gpr[0] & _LOW, gpr[1] & _LOW
     answer = vcpu.cpuid_answers.get(question) or _answer(vcpu, *question)
     regs.set_abcd(*answer)
     return Outcome.SKIP

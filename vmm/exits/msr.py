@@ -78,6 +78,8 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
 def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     if number == Msr.IA32_TSC:
         vcpu.set_tsc(value)
+        vcpu.look_for_events = True
+        vcpu.board.reschedule()
         return True
     if number == Msr.EFER:
         return _write_efer(vcpu, value)
