@@ -184,7 +184,7 @@ static void check_windows(struct engine *e)
 
 static void start_stepping(struct engine *e)
 {
-    e->stepping = e->step_deadline = true;
+    e->stepping = true;
     e->core->eflags |= 0x100;
     leave_block(e, TRAP_AGAIN);
 }
@@ -204,11 +204,23 @@ static void keep_deadline(struct engine *e, const struct block *b)
     if (e->retired >= e->until)
         stop_at(e, STOP_DEADLINE);
     bool crosses = e->retired + b->total > e->until;
-    if (crosses && !(e->core->eflags & 0x100))
+    bool steps = e->core->eflags & 0x100;
+    e->step_deadline |= crosses && !steps;
+    if ((crosses || e->debug.step) && !steps)
         start_stepping(e);
-    if (e->stepping && !e->step_deadline && !e->step_fetch)
+    if (e->stepping && !e->step_deadline && !e->step_fetch && !e->debug.step && !e->debug.let_in)
         stop_stepping(e);
     e->counters.steps += e->stepping;
+}
+
+/* After the windows: an interrupt comes before a code breakpoint (manual: "Priority Among Concurrent Events"). */
+static void check_breakpoints(struct engine *e, const struct block *b, bool repeats)
+{
+    uint64_t hits = debug_before_block(e, b->real_pc, b->size, repeats);
+    if (!hits || e->retired >= e->until)
+        return;
+    e->debug.hits = hits;
+    leave_block(e, TRAP_BREAKPOINT);
 }
 
 static void settle_rep(struct engine *e, uint64_t pc)
@@ -236,6 +248,8 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     if (pc >> 12 != e->fetch_page - 1)
         e->step_fetch = false;
     check_windows(e);
+    if (e->debug.code)
+        check_breakpoints(e, b, rep == pc);
     keep_deadline(e, b);
     e->block = b;
     e->retired += b->counted;
@@ -287,6 +301,6 @@ void settle_block(struct engine *e)
 void update_limit(struct engine *e)
 {
     uint64_t windows = PRIMARY_NMI_WINDOW_EXITING | PRIMARY_INTERRUPT_WINDOW_EXITING;
-    bool look = e->interrupted || e->rep_pc || e->stepping || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
+    bool look = e->interrupted || e->rep_pc || e->stepping || e->debug.code || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
     e->limit = look ? 0 : e->until;
 }

@@ -55,6 +55,8 @@ static void take_operands(struct insn *i, const cs_x86 *x)
         } else if (op->type == X86_OP_MEM) {
             i->is_memory = true;
             i->reads_and_writes |= op->access == (CS_AC_READ | CS_AC_WRITE);
+            i->memory_written |= (op->access & CS_AC_WRITE) != 0;
+            i->memory_size = op->size;
             i->base = register_number(op->mem.base);
             i->index = register_number(op->mem.index);
             i->scale = (int8_t)op->mem.scale;

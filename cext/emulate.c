@@ -95,6 +95,14 @@ static void in_all_ones(struct engine *e, uint32_t size)
     *rax = size == 4 ? 0xffffffff : *rax | ((1ull << size * 8) - 1);
 }
 
+/* Software carries the access out; the trap of an I/O breakpoint is pending when it comes back. */
+static bool port_exit(struct engine *e, const struct insn *i, uint64_t qualification)
+{
+    if (e->debug.hits)
+        *field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS) |= debug_take_hits(e) | PENDING_ENABLED_BREAKPOINT;
+    return instruction_exit(e, i, EXIT_IO_INSTRUCTION, qualification);
+}
+
 static bool port_access(struct engine *e, const struct insn *i)
 {
     uint8_t op = i->opcode[0];
@@ -102,8 +110,10 @@ static bool port_access(struct engine *e, const struct insn *i)
     uint32_t size = port_size(i), port = immediate ? (uint8_t)i->immediate : (uint16_t)e->core->regs[RDX];
     if (!port_allowed(e, port, size))
         return false;
+    if (unlikely(e->debug.io))
+        debug_note_port(e, port, size);
     if (port_exits(e, port, size))
-        return instruction_exit(e, i, EXIT_IO_INSTRUCTION, (size - 1) | (in ? 8 : 0) | (immediate ? 1 << 6 : 0) | (uint64_t)port << 16);
+        return port_exit(e, i, (size - 1) | (in ? 8 : 0) | (immediate ? 1 << 6 : 0) | (uint64_t)port << 16);
     if (in)
         in_all_ones(e, size);      /* nothing is wired to the machine's own ports */
     return done(e, i);
@@ -118,8 +128,10 @@ static bool port_string(struct engine *e, const struct insn *i)
     offset = i->address_size == 8 ? offset : i->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
     if (!port_allowed(e, port, size))
         return false;
+    if (unlikely(e->debug.io))
+        debug_note_port(e, port, size);
     uint64_t rep = i->prefix_rep ? 1 << 5 : 0;
-    instruction_exit(e, i, EXIT_IO_INSTRUCTION, (size - 1) | (in ? 8 : 0) | 1 << 4 | rep | (uint64_t)port << 16);
+    port_exit(e, i, (size - 1) | (in ? 8 : 0) | 1 << 4 | rep | (uint64_t)port << 16);
     e->pending.guest_linear = offset + (in_64bit_code(e) && seg < FS ? 0 : e->core->segs[seg].base);
     e->pending.instruction_info = (uint64_t)(i->address_size / 4) << 7 | (uint64_t)seg << 15;
     return false;

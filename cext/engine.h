@@ -13,6 +13,7 @@
  *   segment.c far.c system.c   descriptors; far transfers, IRET; SYSCALL and friends
  *   deliver.c     exceptions and interrupts through the guest's IDT
  *   vmcs.c        guest state in and out of the VMCS, exit records
+ *   debugreg.c    breakpoints by address
  *
  * Conventions. A function that can fault returns bool: true = done, false = e->pending says what
  * happened instead (an exception to deliver or a VM-exit); nothing architectural was changed.
@@ -154,6 +155,8 @@ struct insn {                      /* one decoded instruction, cached by address
     int8_t modrm_reg, modrm_rm;    /* register numbers with REX applied; rm register when is_memory is false */
     bool has_modrm, is_memory;
     bool reads_and_writes;         /* the memory operand is both source and destination */
+    bool memory_written;
+    uint16_t memory_size;          /* bytes; 0 where capstone does not say */
     bool uses_stack;               /* PUSH, POP, CALL, RET and the like */
     int8_t seg, base, index, scale;    /* memory operand: segment ES..GS (default applied), GPR numbers or -1, -2 = RIP */
     int64_t disp;

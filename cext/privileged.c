@@ -141,6 +141,8 @@ static bool mov_dr(struct engine *e, const struct insn *i)
     if (dr >= 6 && value >> 32)
         return raise_fault(e, 13, 0);
     *reg = dr == 6 ? (value & 0xe00f) | 0xffff0ff0 : dr == 7 ? (value & 0xffff2bff) | 0x400 : value;
+    if (dr != 6)
+        debug_changed(e);
     return done(e, i);
 }
 

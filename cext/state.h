@@ -5,7 +5,7 @@
 #include "engine.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
-enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP };
+enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
 
@@ -47,6 +47,18 @@ struct refusal {                   /* why the last TLB fill was refused */
     uint64_t page;
 };
 
+/* GUEST_PENDING_DBG_EXCEPTIONS */
+enum { PENDING_BREAKPOINTS = 0xf, PENDING_ENABLED_BREAKPOINT = 1 << 12, PENDING_BS = 1 << 14 };
+
+struct debug {                     /* what DR7 enables; bit n = DRn */
+    uint8_t code, data, io, writes_only;
+    uint8_t length[4];
+    uint64_t address[4];
+    uint64_t hits;                 /* bits for DR6, of the instruction under way */
+    uint64_t from, to;             /* the block that is being single-stepped towards a code breakpoint */
+    bool step, let_in;             /* stepping for that; watched pages are let in for one step */
+};
+
 struct engine {
     /* hot */
     uint64_t retired;              /* instructions, the running block counted in full */
@@ -81,6 +93,7 @@ struct engine {
     bool stepping;                 /* TF is ours: landing on `until`, or making a fetch fault precise */
     bool step_fetch, step_deadline;    /* which of the two */
     uint64_t fetch_page;
+    struct debug debug;
     /* memory */
     uint8_t *ram;
     uint64_t ram_size;
@@ -166,6 +179,16 @@ void update_limit(struct engine *e);
 
 /* decode.c */
 size_t decoded_size(void);
+
+/* debugreg.c: ask only where e->debug has a bit set */
+void debug_changed(struct engine *e);
+uint64_t debug_before_block(struct engine *e, uint64_t pc, uint64_t size, bool repeats);   /* bits for DR6: #DB comes first */
+bool debug_watches(const struct engine *e, uint64_t page);
+void debug_step_over(struct engine *e, uint64_t linear);
+void debug_note(struct engine *e, uint64_t linear, uint64_t size, bool writes);
+void debug_note_port(struct engine *e, uint32_t port, uint32_t size);
+uint64_t debug_take_hits(struct engine *e);
+void debug_give_up(struct engine *e);
 
 /* intercept.c: what the two files below ask the controls */
 bool exiting(struct engine *e, uint64_t primary_control);

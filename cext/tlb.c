@@ -233,6 +233,8 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
         return refuse(e, page, access, true);
     if (!is_canonical(e, page))
         return refuse(e, page, access, false);
+    if (unlikely(e->debug.data) && access != ACCESS_FETCH && !e->debug.let_in && debug_watches(e, page))
+        return refuse(e, page, access, false);
     struct tlb_entry *t = lookup(e, page, access, user);
     if (!t)
         return refuse(e, page, access, false);

@@ -79,6 +79,7 @@ void inject(struct engine *e, struct event event)
     for (;;) {
         e->pending.kind = PENDING_NONE;
         if (deliver_event(e, &event)) {
+            e->debug.hits = 0;     /* of the frame's pushes: no #DB for those */
             pass_cycle(e);
             e->counters.delivered++;
             if (event.type == EVENT_NMI)
@@ -114,15 +115,24 @@ void raise_event(struct engine *e, struct event event)
 
 void resolve_pending(struct engine *e, const struct event *during)
 {
+    e->debug.hits = 0;             /* the instruction did not complete */
     if (e->pending.kind == PENDING_EXIT)
         exit_for_pending(e, during);
     else
         raise_event(e, event_of(&e->pending));
 }
 
-static void single_step_trap(struct engine *e)
+static void debug_exception(struct engine *e, uint64_t dr6)
 {
-    raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = VECTOR_DB, .dr6 = DR6_BS});
+    raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = VECTOR_DB, .dr6 = dr6});
+}
+
+/* MOV SS holds a data breakpoint's trap back until after the next instruction. */
+static void hold_back(struct engine *e, uint64_t hits)
+{
+    e->debug.hits = hits;
+    e->debug.let_in = e->stepping = true;
+    e->core->eflags |= 0x100;
 }
 
 /* TF as it is at the end, not at the start, decides after SYSCALL and SYSRET, and where a handler was entered. */
@@ -139,8 +149,11 @@ static void instruction_done(struct engine *e, const struct insn *i, bool tf)
     e->counters.resolved++;
     if (ends_with_new_tf(i))
         tf = e->guest_tf;
-    if (tf && !e->exit_ready && !e->shadow_is_mov_ss)
-        single_step_trap(e);
+    uint64_t hits = unlikely(e->debug.hits) ? debug_take_hits(e) : 0, cause = hits | (tf ? DR6_BS : 0);
+    if (cause && !e->exit_ready && !e->shadow_is_mov_ss)
+        debug_exception(e, cause);
+    else if (hits && !e->exit_ready)
+        hold_back(e, hits);
 }
 
 static void do_sensitive_trap(struct engine *e)
@@ -186,6 +199,18 @@ static void exception(struct engine *e, uint8_t vector)
     resolve_pending(e, NULL);
 }
 
+/* A single step is over: the guest's, or ours. RF lasts until a repeated instruction is complete. */
+static void stepped(struct engine *e, uint64_t rep_pc)
+{
+    uint64_t pc;
+    uint64_t cause = debug_take_hits(e) | (e->guest_tf ? DR6_BS : 0);
+    linear_rip(e, &pc);
+    if (pc == rep_pc && e->debug.code)
+        e->core->eflags |= 1 << 16;
+    if (cause)
+        debug_exception(e, cause);
+}
+
 static void dispatch(struct engine *e, uint32_t vector)
 {
     struct block *b = e->block;
@@ -193,15 +218,20 @@ static void dispatch(struct engine *e, uint32_t vector)
     bool over = software || vector == VECTOR_DB;       /* the block has run to its end */
     if (over)
         e->block = NULL;
+    uint64_t rep = e->rep_pc;
     settle_block(e);
+    if (unlikely(e->debug.let_in) && vector != VECTOR_DB)
+        debug_give_up(e);
     if (vector == TRAP_SENSITIVE)
         do_sensitive_trap(e);
     else if (software)
         software_interrupt(e, (uint8_t)vector, b);
+    else if (vector == TRAP_BREAKPOINT)
+        debug_exception(e, debug_take_hits(e));
     else if (vector != VECTOR_DB)
         exception(e, (uint8_t)vector);
-    else if (e->guest_tf)
-        single_step_trap(e);
+    else
+        stepped(e, rep);
 }
 
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
@@ -239,10 +269,13 @@ static void data_refused(struct engine *e, uint64_t linear)
     const struct insn *i = access == ACCESS_READ ? decode_at_rip(e) : NULL;
     if (i && i->reads_and_writes)      /* the manual checks a read-modify-write as a write; TCG loads first */
         access = ACCESS_WRITE;
-    if (!is_canonical(e, linear))
+    if (!is_canonical(e, linear)) {
         raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
-    else if (tlb_translate(e, linear, access, e->cpl == 3, &hpa))
+    } else if (tlb_translate(e, linear, access, e->cpl == 3, &hpa)) {
+        if (unlikely(e->debug.data) && debug_watches(e, e->refusal.page))
+            debug_step_over(e, linear);
         return;
+    }
     resolve_pending(e, NULL);
 }
 
@@ -291,6 +324,8 @@ void handle_refusal(struct engine *e)
     if (e->refusal.access == ACCESS_FETCH)
         e->block = NULL;           /* a translation failed: the block before it is complete */
     settle_block(e);
+    if (unlikely(e->debug.let_in))
+        debug_give_up(e);
     if (e->refusal.access == ACCESS_FETCH)
         fetch_refused(e, linear, last);
     else

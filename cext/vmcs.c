@@ -6,8 +6,6 @@ _Static_assert(VMCS_GUEST_TR_SELECTOR == VMCS_GUEST_ES_SELECTOR + TR && VMCS_GUE
                VMCS_GUEST_TR_AR_BYTES == VMCS_GUEST_ES_AR_BYTES + TR && VMCS_GUEST_TR_BASE == VMCS_GUEST_ES_BASE + TR,
                "segment fields are in register order");
 
-enum { PENDING_BS = 1 << 14 };
-
 uint32_t flags_to_access_rights(uint32_t flags) { return (flags >> 8 & 0xf0ff) | (flags & DESC_P ? 0 : AR_UNUSABLE); }
 
 uint32_t access_rights_to_flags(uint32_t rights)
@@ -99,12 +97,13 @@ bool load_guest(struct engine *e, struct vcpu *v)
     bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
     c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
     e->stepping = e->step_fetch = e->step_deadline = false;
+    debug_changed(e);
     set_guest_rflags(e, flags);
     sync_mode(e);
     return true;
 }
 
-/* The event that software asked to inject, else a pending single-step trap. */
+/* The event that software asked to inject, else a pending debug trap: single step, breakpoints. */
 void inject_at_entry(struct engine *e)
 {
     uint64_t info = *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD), *pending = field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS);
@@ -114,9 +113,10 @@ void inject_at_entry(struct engine *e)
                            .instruction_length = (uint32_t)*field(e, VMCS_VM_ENTRY_INSTRUCTION_LEN)};
         *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD) = info & ~(1ull << 31);
         inject(e, ev);
-    } else if (*pending & PENDING_BS && !events_blocked(e)) {
+    } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS) && !events_blocked(e)) {
+        uint64_t cause = *pending & (PENDING_BREAKPOINTS | PENDING_BS);
         *pending = 0;
-        raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = PENDING_BS});
+        raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = cause});
     }
 }
 
