@@ -74,6 +74,8 @@ static bool open_unicorn(struct engine *e)
         return fail(e, "Unicorn's CPU state was not found");
     e->env = env;
     e->core = env;
+    if (layout.no_exit_request)
+        *((char *)e->uc + layout.no_exit_request) = 1;
     e->invalid_address = (uint64_t *)(void *)((char *)e->uc + layout.invalid_address);
     memcpy(e->fpu_reset, e->env + layout.fpu, (size_t)(layout.fpu_end - layout.fpu));
     return add_hooks(e);
