@@ -1,8 +1,9 @@
 /* Flat
  *
- * A flat binary, entered in real mode at 0:0x7c00, as a BIOS starts a boot sector (whose signature
- * it carries).  Says so, checks that it is in real mode, sets and takes a software interrupt
- * through the interrupt vector table, and ends the machine. */
+ * A flat binary, entered in real mode at 0:0x7c00.  With the signature of a boot sector behind it a
+ * BIOS would start it likewise, and that is how QEMU judges it.  Says so, checks that it is in real
+ * mode, sets and takes a software interrupt through the interrupt vector table, and ends the
+ * machine. */
         .code16
         .text
         .globl _start
@@ -79,5 +80,3 @@ passed_text: .asciz "PASS: INT and IRET through the vector table\nSUMMARY: 1 tes
 failed_text: .asciz "FAIL: INT and IRET through the vector table\nSUMMARY: 1 tests, 1 unexpected failures\n"
 shutdown:    .asciz "Shutdown"
 answer:      .short 0
-        .org 510
-        .short 0xaa55

@@ -47,7 +47,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load_options(row: dict[str, Any], path: Path) -> list[str]:
     """How QEMU is told to load the image: as a multiboot kernel or as a boot sector."""
     if row["boot"] == "flat":
-        return ["-drive", f"format=raw,file={path},snapshot=on"]
+        disk = path.with_suffix(".disk")
+        disk.write_bytes(path.read_bytes().ljust(510, b"\0") + b"\x55\xaa")
+        return ["-drive", f"format=raw,file={disk},snapshot=on"]
     cmdline = row.get("qemu", {}).get("cmdline", row["cmdline"])
     return ["-kernel", str(path), "-append", cmdline]
 
