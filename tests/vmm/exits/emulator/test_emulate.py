@@ -157,6 +157,21 @@ def test_relative_call_and_return() -> None:
     assert (m.regs.rip, m.regs[4]) == (CODE + 5, DATA + 0x110)
 
 
+def test_rex_w_goes_before_66() -> None:
+    """*REX.W*: "66H prefix is ignored" beside it, in whatever form."""
+    for code, access in (
+        ("664c0f38f133", ("write", DATA, 8, 0xBEBAFECA00000000)),
+        ("66480f38f033", ("read", DATA, 8)),
+        ("66480fbc33", ("read", DATA, 8)),
+        ("664c8933", ("write", DATA, 8, 0xCAFEBABE)),
+        ("664863f3", None),
+        ("6663 03".replace(" ", ""), ("read", DATA, 2)),
+    ):
+        m = machine(code, rbx=DATA, r14=0xCAFEBABE)
+        assert emulate(m).status is Status.DONE
+        assert m.accesses == ([access] if access else []), code
+
+
 class Anywhere(Fake):
     """A machine with memory at every address, that a random program cannot make fault."""
 

@@ -81,7 +81,8 @@ def _from_segment(target: Operand, number: int) -> Execute | None:
 
 def _extending(insn: Instruction, *, sign: bool) -> Execute | None:
     target, source = insn.operands
-    size, wide = width_of(source), width_of(target) * 8
+    wide = width_of(target) * 8
+    size = min(width_of(source), width_of(target))  # MOVSXD with 66 is 16 to 16 bits
     value = reader(source, size)
     if not value or not size or not isinstance(target, Register):
         return None
@@ -104,7 +105,8 @@ def movsx(insn: Instruction) -> Execute | None:
 def movbe(insn: Instruction) -> Execute | None:
     """MOVBE: a move with the bytes reversed."""
     target, source = insn.operands
-    size = width_of(target)
+    # Of 66 and REX.W together capstone gives the memory operand the wrong one.
+    size = width_of(source if isinstance(source, Register) else target)
     value = reader(source, size)
     if not value:
         return None
