@@ -58,6 +58,8 @@ class Pcpu:
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._fault: Final = ffi.new("uint64_t[3]")
+        self._code: Final = ffi.new("uint8_t[]", PAGE)
+        self._code_bytes: Final = ffi.buffer(self._code)
         words = (ram.size // PAGE + 63) // 64
         log = ffi.buffer(lib.engine_dirty_log(self._native), words * 8)
         self.dirty_log: Final = memoryview(log).cast("Q")
@@ -171,9 +173,11 @@ class Pcpu:
         return bytes(buffer)
 
     def fetch(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
-        """Read guest memory as an instruction fetch would."""
-        buffer = ffi.new("uint8_t[]", size)
-        return self._access(vmcs, linear, buffer, size, FETCH, user) or bytes(buffer)
+        """Read guest memory as an instruction fetch would; at most a page."""
+        code = lib.vcpu_access(
+            self._native, vmcs.native, linear, self._code, size, FETCH, user, self._fault
+        )
+        return self._fault_of(code) if code else self._code_bytes[:size]
 
     def write(self, vmcs: Vmcs, linear: int, data: bytes, *, user: bool = False) -> Fault | None:
         """Write guest memory as an instruction would."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import FETCH, Fault, Pcpu
+from hwmodel.pcpu import Fault, Pcpu
 from hwmodel.vmx.state import Registers, Vmcs
 
 _PAGE: Final = 4096
@@ -66,16 +66,18 @@ class ArchitecturalView:
 
     def fetch(self, count: int) -> bytes:
         """Return up to `count` code bytes at CS:RIP; fewer where the next page is missing."""
-        at, user = self.linear_rip(), self.is_user()
-        first = min(count, _PAGE - at % _PAGE)
-        code = self._fetch(at, first, user)
+        return self.fetch_at(self.linear_rip(), count)
+
+    def fetch_at(self, linear: int, count: int) -> bytes:
+        """Return up to `count` code bytes at `linear`; fewer where the next page is missing."""
+        user = self.is_user()
+        first = min(count, _PAGE - linear % _PAGE)
+        code = self._fetch(linear, first, user)
         if len(code) == first < count:
-            code += self._fetch(at + first, count - first, user)
+            code += self._fetch(linear + first, count - first, user)
         return code
 
     def _fetch(self, linear: int, size: int, user: bool) -> bytes:
-        if isinstance(self.pcpu.translate(self.vmcs, linear, FETCH, user=user), Fault):
-            return b""
         code = self.pcpu.fetch(self.vmcs, linear, size, user=user)
         return b"" if isinstance(code, Fault) else code
 

@@ -12,6 +12,7 @@ from vmm.outcome import Outcome, StopReason
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
+_TF: Final = 1 << 8
 _FETCH: Final = 1 << 2
 _TRANSLATION: Final = 1 << 8
 _DELIVERING: Final = 1 << 31
@@ -32,9 +33,10 @@ def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
 def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Carry out the instruction at RIP on the vCPU, its memory and its devices."""
     vcpu.look_for_events = True
-    done = emulate(MachineView(vcpu, vmexit))
+    steps = 1 if vcpu.regs.rflags & _TF else MAX_ITERATIONS  # TF traps after each iteration
+    done = emulate(MachineView(vcpu, vmexit), steps)
     if done.status is Status.DONE:
-        _finish(vcpu)
+        vcpu.vmcs.skip(0)  # book the instruction and what follows each: shadow ends, TF traps
     elif done.status is Status.DONE_PARTIAL:
         vcpu.pcpu.advance(MAX_ITERATIONS)  # a REP without end must reach its limits too
     elif done.status is Status.FAULT:
@@ -43,11 +45,6 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     elif done.status is Status.UNSUPPORTED:
         return _stop(vcpu, vmexit, f"cannot emulate {done.text}")
     return Outcome.STOP if vcpu.is_stopped() else Outcome.RESUME
-
-
-def _finish(vcpu: "Vcpu") -> None:
-    """Book the instruction and what follows each one: the shadow ends, TF traps."""
-    vcpu.vmcs.skip(0)
 
 
 def _stop(vcpu: "Vcpu", vmexit: Exit, why: str) -> Outcome:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _PAGE: Final = 4096
+_PLAIN: Final = frozenset({1, 2, 4, 8})  # what a bus carries in one piece, when aligned
 _SELECTORS: Final = (
     Field.GUEST_ES_SELECTOR, Field.GUEST_CS_SELECTOR, Field.GUEST_SS_SELECTOR,
     Field.GUEST_DS_SELECTOR, Field.GUEST_FS_SELECTOR, Field.GUEST_GS_SELECTOR,
@@ -31,9 +32,10 @@ class MachineView:
         """Remember which page the exit was for: it is known to be a device's."""
         self._vcpu = vcpu
         self.regs: Registers = vcpu.regs
-        self.bits = vcpu.code_bits()
-        self._page = vmexit.guest_linear & -_PAGE if vmexit.guest_physical else -1
-        self._gpa = vmexit.guest_physical & -_PAGE
+        self.bits: int = vcpu.vmcs.native.code_size
+        gpa = vmexit.guest_physical
+        self._page = vmexit.guest_linear & -_PAGE if gpa else -1
+        self._gpa = gpa & -_PAGE
 
     @property
     def stack_bits(self) -> int:
@@ -59,11 +61,16 @@ class MachineView:
         return self._vcpu.vmcs[_SELECTORS[segment]]
 
     def fetch(self, count: int, /) -> bytes:
-        """Return code bytes at CS:RIP."""
-        return self._vcpu.fetch(count)
+        """Return code bytes at CS:RIP, as the exit found them."""
+        if self.bits == 64:
+            return self._vcpu.fetch_at(self.regs.rip, count)
+        return self._vcpu.vmcs.exiting_code()[:count]
 
     def read(self, linear: int, size: int, /) -> int:
-        """Read memory or a device."""
+        """Read memory or a device; an aligned register in the page that exited is the hot way."""
+        if linear & -_PAGE == self._page and size <= 8 and not linear % size:
+            vcpu = self._vcpu
+            return vcpu.board.read_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size)
         data = b"".join(self._read(*part) for part in _parts(linear, size))
         return int.from_bytes(data, "little")
 
@@ -83,6 +90,14 @@ class MachineView:
 
     def write(self, linear: int, size: int, value: int, /) -> None:
         """Write memory or a device; a range that crosses pages is checked as a whole first."""
+        if linear & -_PAGE == self._page and size in _PLAIN and not linear % size:
+            vcpu = self._vcpu
+            vcpu.board.write_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
+            return
+        if linear & -_PAGE == self._page and size <= 8 and not linear % size:
+            vcpu = self._vcpu
+            vcpu.board.write_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
+            return
         data = value.to_bytes(size, "little")
         parts = _parts(linear, size)
         if len(parts) > 1:
