@@ -43,6 +43,10 @@ struct vcpu {
     uint64_t tsc_aux;
     uint64_t pkru;
     uint64_t retire;               /* instructions that software completed for the guest: booked at the next entry */
+    /* About the instruction that exited, for software that carries it out; valid until the next entry. */
+    uint64_t code_size, cpl;       /* 16, 32 or 64; 0 to 3 */
+    uint64_t code_bytes;           /* how many bytes of code could be read at RIP, up to 15 */
+    uint8_t code[16];              /* for EPT_VIOLATION and IO_INSTRUCTION */
     uint8_t fpu[5120];             /* x87, MMX and SSE state, the engine's layout */
     uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
 };

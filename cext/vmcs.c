@@ -170,6 +170,20 @@ static void remember_exit(struct engine *e)
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
+/* Software will carry out the instruction at RIP: hand it over. */
+static void show_code(struct engine *e)
+{
+    struct vcpu *v = e->vcpu;
+    uint64_t linear;
+    v->code_size = (uint64_t)code_bits(e);
+    v->cpl = (uint64_t)e->cpl;
+    v->code_bytes = 0;
+    if (e->exit.reason != EXIT_EPT_VIOLATION && e->exit.reason != EXIT_IO_INSTRUCTION)
+        return;
+    linear_rip(e, &linear);
+    v->code_bytes = peek_code(e, linear, v->code, 15);
+}
+
 /* The exit-information fields of the VMCS show what the record shows. */
 void publish_exit(struct engine *e)
 {
@@ -178,6 +192,7 @@ void publish_exit(struct engine *e)
     e->exit.instructions = e->retired;
     e->exit.cycles = cycles_now(e);
     remember_exit(e);
+    show_code(e);
     *field(e, VMCS_VM_EXIT_REASON) = x->reason;
     *field(e, VMCS_EXIT_QUALIFICATION) = x->qualification;
     *field(e, VMCS_VM_EXIT_INSTRUCTION_LEN) = x->instruction_length;

@@ -23,7 +23,7 @@ class Vmcs:
     `registers` is the rest of the virtual CPU: what software switches by itself.
     """
 
-    __slots__ = ("_fields", "native", "registers", "skip_exit")
+    __slots__ = ("_code", "_fields", "native", "registers", "skip_exit")
 
     def __init__(self) -> None:
         """Make one in the state after reset."""
@@ -32,7 +32,12 @@ class Vmcs:
         self.registers: Final = Registers(self.native)
         self.skip_exit: Final[Callable[[], None]] = partial(lib.vcpu_skip_exit, self.native)
         """Move RIP past the instruction that exited."""
+        self._code: Final = ffi.buffer(self.native.code)
         self.reset()
+
+    def exiting_code(self) -> bytes:
+        """Return up to 15 bytes at the instruction of an EPT_VIOLATION or IO_INSTRUCTION exit."""
+        return self._code[: self.native.code_bytes]  # type: ignore[no-any-return]
 
     def reset(self) -> None:
         """Set everything as after power-up; controls are zero."""
