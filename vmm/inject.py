@@ -14,6 +14,9 @@ _HAS_ERROR: Final = 1 << 11
 _SHADOW: Final = 0b11  # blocking by STI, by MOV SS
 _NMI_BLOCKED: Final = 1 << 3
 _IF: Final = 1 << 9
+_EVENT: Final = Field.VM_ENTRY_INTR_INFO_FIELD.index
+_BLOCKED: Final = Field.GUEST_INTERRUPTIBILITY_INFO.index
+_RFLAGS: Final = Field.GUEST_RFLAGS.index
 INTERRUPT_WINDOW: Final = 1 << 2  # primary control bits
 NMI_WINDOW: Final = 1 << 22
 
@@ -24,12 +27,11 @@ def deliver_pending(vcpu: "Vcpu") -> None:
     Order of the manual's "Priority Among Concurrent Events": what was interrupted in delivery or
     raised by a handler (it is there already), then NMI, then an external interrupt.
     """
-    vmcs = vcpu.vmcs
-    if vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] & VALID:
+    vmcs, fields = vcpu.vmcs, vcpu.vmcs.fields
+    if fields[_EVENT] & VALID:
         return  # asked again at the next exit
-    blocked = vmcs[Field.GUEST_INTERRUPTIBILITY_INFO]
     if vcpu.nmi_pending:
-        if blocked & (_SHADOW | _NMI_BLOCKED):
+        if fields[_BLOCKED] & (_SHADOW | _NMI_BLOCKED):
             open_window(vcpu, NMI_WINDOW)
             return
         vcpu.nmi_pending = False
@@ -38,14 +40,14 @@ def deliver_pending(vcpu: "Vcpu") -> None:
     if not vcpu.lapic.interrupt_pending():
         vcpu.look_for_events = False
         return
-    if blocked & _SHADOW or not vmcs[Field.GUEST_RFLAGS] & _IF:
+    if fields[_BLOCKED] & _SHADOW or not fields[_RFLAGS] & _IF:
         open_window(vcpu, INTERRUPT_WINDOW)
         return
     vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
 
 
 def open_window(vcpu: "Vcpu", window: int) -> None:
-    """Ask for an exit as soon as the guest can take the event; until then there is no need to look."""
+    """Ask for an exit as soon as the guest can take the event; until then nobody need look."""
     vcpu.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= window
     vcpu.look_for_events = False
 

@@ -20,15 +20,16 @@ _INDEX: Final = {field: field.index for field in Field}
 class Vmcs:
     """The fields of one VMCS, by `Field`; values are ints cut to the field's width.
 
-    `registers` is the rest of the virtual CPU: what software switches by itself.
+    `registers` is the rest of the virtual CPU: what software switches by itself. `fields` is the C
+    array, by `Field.index`, for what is read at every exit.
     """
 
-    __slots__ = ("_code", "_fields", "native", "registers", "skip_exit")
+    __slots__ = ("_code", "fields", "native", "registers", "skip_exit")
 
     def __init__(self) -> None:
         """Make one in the state after reset."""
         self.native: Final = ffi.new("struct vcpu *")
-        self._fields: Final = self.native.field
+        self.fields: Final = self.native.field
         self.registers: Final = Registers(self.native)
         self.skip_exit: Final[Callable[[], None]] = partial(lib.vcpu_skip_exit, self.native)
         """Move RIP past the instruction that exited."""
@@ -44,10 +45,10 @@ class Vmcs:
         lib.vcpu_reset(self.native)
 
     def __getitem__(self, field: Field) -> int:
-        return self._fields[_INDEX[field]]  # type: ignore[no-any-return]
+        return self.fields[_INDEX[field]]  # type: ignore[no-any-return]
 
     def __setitem__(self, field: Field, value: int) -> None:
-        self._fields[_INDEX[field]] = value & field.mask
+        self.fields[_INDEX[field]] = value & field.mask
 
     def skip(self, length: int) -> None:
         """Move RIP past an instruction of `length` bytes that software carried out."""

@@ -136,7 +136,12 @@ class Bus:
 
 def earliest(devices: Iterable[Device]) -> int | None:
     """Return the smallest next_event() of `devices`, or None when nothing will happen."""
-    return min((event for d in devices if (event := d.next_event()) is not None), default=None)
+    first: int | None = None
+    for device in devices:
+        event = device.next_event()
+        if event is not None and (first is None or event < first):
+            first = event
+    return first
 
 
 def fire_due(devices: Iterable[Device], now: int) -> None:

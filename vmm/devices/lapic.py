@@ -34,6 +34,9 @@ _LOCAL_MODES = frozenset(
     {DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT}
 )
 
+# Writes that move the timer's next expiry.
+_TIMED = frozenset({Reg.SVR, Reg.LVT_TIMER, Reg.TIMER_INITIAL, Reg.TIMER_DIVIDE})
+
 
 class LocalApic:
     """One processor's local APIC."""
@@ -192,6 +195,7 @@ class LocalApic:
         """Deliver an expiry that is due."""
         if self.timer.expire():
             self._deliver_local(Reg.LVT_TIMER)
+            self._reschedule()
 
     def read_register(self, offset: int) -> int:
         """Return a 32-bit register."""
@@ -217,7 +221,8 @@ class LocalApic:
             self.page[offset] = value & WRITABLE[Reg(offset)]
         elif offset not in READABLE:
             self._error(Esr.ILLEGAL_REGISTER)
-        self._reschedule()
+        if offset in _TIMED:
+            self._reschedule()
 
     def change_base(self, value: int) -> None:
         """Take a valid IA32_APIC_BASE; disabling loses all state, x2APIC renames."""

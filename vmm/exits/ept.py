@@ -20,14 +20,18 @@ _DELIVERING: Final = 1 << 31
 
 def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Emulate an access to a device; what cannot be one stops the guest."""
-    qualification = vmexit.qualification
+    ordinary = vmexit.qualification & (_FETCH | _TRANSLATION) == _TRANSLATION
+    if ordinary and not vmexit.idt_vectoring_info:
+        return emulate_instruction(vcpu, vmexit)
+    return _refuse(vcpu, vmexit)
+
+
+def _refuse(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if vmexit.idt_vectoring_info & _DELIVERING:
         return _stop(vcpu, vmexit, "an event was delivered to a stack or table without memory")
-    if qualification & _FETCH:
+    if vmexit.qualification & _FETCH:
         return _stop(vcpu, vmexit, "instructions were fetched where no memory is")
-    if not qualification & _TRANSLATION:
-        return _stop(vcpu, vmexit, "page tables lie where no memory is")
-    return emulate_instruction(vcpu, vmexit)
+    return _stop(vcpu, vmexit, "page tables lie where no memory is")
 
 
 def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
