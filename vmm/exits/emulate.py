@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from vmm.exits.emulator.machine import GeneralRegisters, GuestFault, Machine
 from vmm.exits.emulator.outcome import Emulated, Plan, Status
-from vmm.exits.emulator.plan import compile_plan
 
 MAX_LENGTH = 15
 MAX_ITERATIONS = 4096
@@ -34,6 +33,8 @@ def emulate(machine: Machine, max_iterations: int = MAX_ITERATIONS) -> Emulated:
 
 
 def _compile(code: bytes, bits: int) -> Plan:
+    from vmm.exits.emulator.plan import compile_plan  # with capstone: a third of a start's time
+
     plans = _plans[bits]
     if len(plans) >= CACHE_ENTRIES:
         plans.clear()  # a memo of pure results: losing it costs time only
