@@ -1,6 +1,6 @@
 """Exceptions that exit, triple faults, and everything nobody handles: the guest is stopped."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hwmodel.vmx.exit import Exit
 from vmm.inject import inject_exception
@@ -9,10 +9,15 @@ from vmm.outcome import Outcome, StopReason
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
+_DB: Final = 1
+_DR6_CAUSES: Final = 0x600F  # B0 to B3, BD, BS
+
 
 def handle_exception_nmi(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Give an intercepted exception to the guest: only observers ask for these exits."""
     info = vmexit.interruption_info
+    if info & 0xFF == _DB:  # an injected #DB shows only what software puts into DR6
+        vcpu.regs.dr6 |= vmexit.qualification & _DR6_CAUSES
     error = vmexit.interruption_error if info & 1 << 11 else None
     inject_exception(vcpu, info & 0xFF, error, vmexit.qualification)
     return Outcome.RESUME

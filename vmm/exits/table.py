@@ -5,7 +5,20 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.exits import ExitReason as R
 from hwmodel.vmx.exit import Exit
-from vmm.exits import cpuid, cr, engine_stop, ept, exception, idle, io, msr, observed, plain, windows
+from vmm.exits import (
+    cpuid,
+    cr,
+    engine_stop,
+    ept,
+    exception,
+    idle,
+    io,
+    msr,
+    observed,
+    plain,
+    windows,
+)
+from vmm.exits.task_switch import handle_task_switch
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -18,7 +31,7 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.TRIPLE_FAULT: exception.handle_triple_fault,
     R.INTERRUPT_WINDOW: windows.handle_window,
     R.NMI_WINDOW: windows.handle_window,
-    R.TASK_SWITCH: exception.unhandled,
+    R.TASK_SWITCH: handle_task_switch,
     R.CPUID: cpuid.handle_cpuid,
     R.HLT: idle.handle_hlt,
     R.INVD: plain.handle_nothing_to_do,
