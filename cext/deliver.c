@@ -1,4 +1,4 @@
-/* Tour 2.4: an event reaches the guest. Unicorn never delivers one; this file does, or says what stopped it.
+/* Tour 2.5: an event reaches the guest. Unicorn never delivers one; this file does, or says what stopped it.
  *
  * Here: what goes on before any table is read, the modes without gates (real mode; V8086 mode with
  * redirection), and what a fault on the way becomes. Gates are in interrupt.c.

@@ -177,7 +177,8 @@ class Pcpu:
         code = lib.vcpu_access(
             self._native, vmcs.native, linear, self._code, size, FETCH, user, self._fault
         )
-        return self._fault_of(code) if code else self._code_bytes[:size]
+        fault = self._fault_of(code)
+        return self._code_bytes[:size] if fault is None else fault
 
     def write(self, vmcs: Vmcs, linear: int, data: bytes, *, user: bool = False) -> Fault | None:
         """Write guest memory as an instruction would."""
@@ -197,9 +198,7 @@ class Pcpu:
     ) -> int | Fault:
         """Return the guest-physical address, without any side effect."""
         gpa = ffi.new("uint64_t *")
-        code = lib.vcpu_translate(
-            self._native, vmcs.native, linear, access, user, gpa, self._fault
-        )
+        code = lib.vcpu_translate(self._native, vmcs.native, linear, access, user, gpa, self._fault)
         return self._fault_of(code) or int(gpa[0])
 
     def _fault_of(self, code: int) -> Fault | None:

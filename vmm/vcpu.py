@@ -12,7 +12,6 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
 from vmm.architectural_view import ArchitecturalView
 from vmm.controls import set_controls
-from vmm.devices.lapic import LocalApic
 from vmm.devices.platform import Board
 from vmm.exits.table import HANDLERS
 from vmm.inject import deliver_pending
@@ -53,7 +52,7 @@ class Vcpu(ArchitecturalView):
     def __init__(self, index: int, around: Surroundings) -> None:
         """Wire the vCPU to the rooms that its handlers use."""
         self.index: Final = index
-        self.pcpu: Final = around.pcpu
+        self.pcpu = around.pcpu
         self.board: Final = around.board
         self.memory: Final = around.memory
         self.cpuid: Final = around.cpuid
@@ -63,11 +62,11 @@ class Vcpu(ArchitecturalView):
         self.stop: Final = around.stop
         self.is_stopped: Final = around.is_stopped
         self.note_unknown: Final = around.unknown
-        self.vmcs: Final = Vmcs()
-        self.regs: Final = self.vmcs.registers
+        self.vmcs = Vmcs()
+        self.regs = self.vmcs.registers
         self.enter: Final = self.pcpu.entry_of(self.vmcs)
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
-        self.lapic: Final[LocalApic] = around.board.lapics[index]
+        self.lapic: Final = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
         self.reset()
 
@@ -166,4 +165,6 @@ class Vcpu(ArchitecturalView):
         return self.activity is Activity.RUNNING
 
     def _has_wake_event(self) -> bool:
-        return self.nmi_pending or (bool(self.regs.rflags & 1 << 9) and self.lapic.interrupt_pending())
+        return self.nmi_pending or (
+            bool(self.regs.rflags & 1 << 9) and self.lapic.interrupt_pending()
+        )

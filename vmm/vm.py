@@ -89,21 +89,19 @@ class VM:
 
     def _build(self) -> None:
         try:
-            self.pcpu: Final = Pcpu(self.memory.ram, self.clock)
+            self.pcpu = Pcpu(self.memory.ram, self.clock)
         except EngineError as error:
             raise InternalError(f"the engine cannot be made: {error}") from None
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory)
-        self.board: Final[Board] = self._make_board()
-        self.vcpus: Final = self._make_vcpus()
-        self.keeper: Final = PageKeeper(self.memory, self.pcpu)
-        self.scheduler: Final = RoundRobin(
-            self.vcpus, self.board, self.clock, self._pauses, self._idle
-        )
+        self.board = self._make_board()
+        self.vcpus = self._make_vcpus()
+        self.keeper = PageKeeper(self.memory, self.pcpu)
+        self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
         self.current = self.vcpus[0]
         load(self.plan, self.memory)
         start(self.vcpus[0], self.plan.start)
-        self._power_on: Final = self.snapshot()
+        self._power_on = self.snapshot()
 
     def _make_board(self) -> Board:
         outputs = Outputs(
@@ -116,9 +114,7 @@ class VM:
             nmi=lambda cpu: setattr(self.vcpus[cpu], "nmi_pending", True),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
-            unknown=lambda bus, address, size, write: self._note(
-                bus, address, "write" if write else "read"
-            ),
+            unknown=self._note_access,
         )
         return build_board(
             self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs
@@ -241,8 +237,11 @@ class VM:
         self.pcpu.set_clock(instructions, cycles)
         self.board.reschedule()
 
-    def _invalidate(self, gpa: int) -> None:
+    def _invalidate(self, _gpa: int) -> None:
         self.pcpu.flush_tlb()
+
+    def _note_access(self, bus: str, address: int, _size: int, write: bool) -> None:
+        self._note(bus, address, "write" if write else "read")
 
     def _note(self, kind: str, number: int, what: str) -> None:
         self.unknown.add((kind, number, what))
@@ -280,6 +279,7 @@ class VM:
 
         Conditions compare attributes of the exit; `leaf` is CPUID's EAX.
         """
+
         def register(function: Callable[[Exit], None]) -> Callable[[Exit], None]:
             def watch(vcpu: Vcpu, vmexit: Exit) -> None:
                 if vmexit.name == name and _meets(vcpu, vmexit, conditions):
@@ -314,7 +314,10 @@ class VM:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 

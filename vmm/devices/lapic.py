@@ -1,9 +1,8 @@
 """A local APIC: the software path of one processor's interrupts.
 
-Its registers are one 4 KiB page (`page`), reached by MMIO in xAPIC mode and by MSR in x2APIC mode.
-Not modelled: arbitration (APR, RRD read 0), SMI, CMCI, EOI-broadcast suppression. Delivery takes no
-time, so no delivery-status bit is ever seen set. Intel SDM, "Advanced Programmable Interrupt
-Controller (APIC)".
+Its registers are one 4 KiB page (`page`), reached by MMIO in xAPIC mode and by MSR in x2APIC mode
+(SDM, "Advanced Programmable Interrupt Controller"). Not modelled: arbitration, SMI, CMCI,
+EOI-broadcast suppression; delivery takes no time, so its status bit is never seen set.
 """
 
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from vmm.devices.lapic_registers import (
     MASKED,
     READABLE,
     SVR_ENABLED,
+    TIMED,
     VERSION,
     WRITABLE,
     Esr,
@@ -33,9 +33,6 @@ PAGE_SIZE = 4096
 _LOCAL_MODES = frozenset(
     {DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT}
 )
-
-# Writes that move the timer's next expiry.
-_TIMED = frozenset({Reg.SVR, Reg.LVT_TIMER, Reg.TIMER_INITIAL, Reg.TIMER_DIVIDE})
 
 
 class LocalApic:
@@ -141,8 +138,6 @@ class LocalApic:
         self._reschedule()
         return lapic_msr.write(self, index, value)
 
-    # What the bus asks.
-
     def is_addressed(self, destination: int, *, logical: bool) -> bool:
         """Tell whether a message to `destination` is for this processor."""
         mode = mode_of(self.base)
@@ -212,8 +207,7 @@ class LocalApic:
     def write_register(self, offset: int, value: int) -> None:
         """Write a 32-bit register, with its effects."""
         self.run_timer()
-        action = self._ACTIONS.get(offset)
-        if action is not None:
+        if action := self._ACTIONS.get(offset):
             action(self, value)
         elif offset in LVT_BITS:
             self._write_lvt(offset, value)
@@ -221,7 +215,7 @@ class LocalApic:
             self.page[offset] = value & WRITABLE[Reg(offset)]
         elif offset not in READABLE:
             self._error(Esr.ILLEGAL_REGISTER)
-        if offset in _TIMED:
+        if offset in TIMED:
             self._reschedule()
 
     def change_base(self, value: int) -> None:

@@ -68,6 +68,9 @@ BITMAPS = tuple(
 )
 READABLE = frozenset({*map(int, Reg), *BITMAPS})
 
+# Writes that move the timer's next expiry.
+TIMED = frozenset({Reg.SVR, Reg.LVT_TIMER, Reg.TIMER_INITIAL, Reg.TIMER_DIVIDE})
+
 
 class Esr(IntEnum):
     """Bits of the error status register that this model can raise."""

@@ -276,7 +276,7 @@ def _register_test_device(board: Board, out: Outputs) -> None:
 
 
 def _leave_as_firmware(ports: Bus) -> None:
-    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, edge-triggered, no line masked."""
+    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, edges, no line masked."""
     for command, vectors, wiring in ((0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)):
         ports.write(command, 1, 0x11)
         for word in (vectors, wiring, 0x01):

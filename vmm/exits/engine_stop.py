@@ -1,4 +1,4 @@
-"""The engine's own stops, which are no exits of the architecture: deadline, interruption, defect."""
+"""The engine's own stops, which are no exits: deadline, interruption, defect."""
 
 from typing import TYPE_CHECKING, Final
 

@@ -37,7 +37,7 @@ class GuestMemory:
         """Return where [gpa, gpa+size) lies in machine memory, None if not in one slot."""
         for slot in self.slots:
             offset = gpa - slot.gpa
-            if 0 <= offset and offset + size <= slot.size:
+            if offset >= 0 and offset + size <= slot.size:
                 return slot.hpa + offset
         return None
 

@@ -1,4 +1,4 @@
-"""The one state protocol: what a VM is, in memory. Files, checkpoints and test reset stand on it."""
+"""The one state protocol: what a VM is, in memory. Files, checkpoints, test reset stand on it."""
 
 import hashlib
 import json
@@ -57,9 +57,7 @@ def put_vcpu(vcpu: Vcpu, state: VcpuState) -> None:
     vcpu.look_for_events = True
 
 
-def take(
-    keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, int]
-) -> Snapshot:
+def take(keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, int]) -> Snapshot:
     """Write down a VM. Cached translations are dropped, so that what follows is the same after
     `put`: a stale one is no part of the state.
     """
@@ -67,9 +65,7 @@ def take(
     written = tuple(take_vcpu(vcpu) for vcpu in vcpus)
     pages = keeper.take()
     pcpu.flush_tlb()
-    return Snapshot(
-        VERSION, pages, written, board.save(), pcpu.instructions, pcpu.clock.now, turn
-    )
+    return Snapshot(VERSION, pages, written, board.save(), pcpu.instructions, pcpu.clock.now, turn)
 
 
 def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board) -> None:
