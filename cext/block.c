@@ -143,10 +143,46 @@ static void __attribute__((noreturn)) retranslate(struct engine *e, struct block
     leave_block(e, TRAP_AGAIN);
 }
 
-static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size)
+/* The REP under way is over when RIP stands elsewhere; before it, in its own block, it has not begun. */
+static void settle_rep(struct engine *e, const struct block *b, uint64_t pc)
 {
-    if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size)
+    bool ahead = b && pc >= b->real_pc && pc < e->rep_pc;
+    if (e->rep_pc && e->rep_pc != pc && !ahead)
+        e->retired++;
+    e->rep_pc = 0;
+}
+
+static bool contains(const struct block *b, uint64_t pc) { return pc - b->real_pc < b->size; }
+
+/* Un-book what `b`, left at `pc` without having run to its end, has not done. */
+static void take_back(struct engine *e, const struct block *b, uint64_t pc)
+{
+    uint32_t done = 0;
+    for (uint64_t at = b->real_pc; done < b->counted && at < pc; done++)
+        at += e->lengths[b->lengths + done];
+    e->retired -= b->counted - done;
+}
+
+/* A store into the running block makes TCG drop the block and carry out that one instruction again in a block of its
+ * own, unannounced. Such a block is of one instruction which is not the last of `left`, where blocks end by
+ * themselves; but for a CALL, that may write too. In single steps every block has one instruction, and a trap after it. */
+static bool is_second_try(struct engine *e, const struct block *left, const struct block *b)
+{
+    if (!left->engine || b->total != 1 || !contains(left, b->real_pc))
+        return false;
+    if (e->core->eflags & 0x100)
+        return left->real_pc == b->real_pc && !(b->flags & BLOCK_REP);
+    bool last = b->real_pc + b->size == left->real_pc + left->size;
+    return !last || e->scan->id == X86_INS_CALL;
+}
+
+static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size, const struct block *left)
+{
+    if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size) {
+        if (b->flags & BLOCK_SECOND_TRY && left->engine && contains(left, pc))
+            take_back(e, left, pc);
         return b;
+    }
     bool fresh = b->pc == BLOCK_UNSEEN && !(b->flags & BLOCK_SCANNED);
     uint64_t hooked_at = fresh && b->sensitive == 0xffff ? b->real_pc : *e->code_begin;
     if (fresh && b == *e->block_data)      /* no report of its translation came (the first block of a run) */
@@ -154,6 +190,11 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     if (!fresh)
         b = &e->scratch;           /* two blocks got one record: possible only if one never ran; count it by hand */
     fill_record(e, b, pc, size);
+    if (is_second_try(e, left, b)) {
+        b->flags |= BLOCK_SECOND_TRY;
+        b->pc = BLOCK_SLOW;
+        take_back(e, left, pc);
+    }
     bool sensitive = b->flags & BLOCK_SENSITIVE, hooked = hooked_at - pc < size;
     if (sensitive && hooked_at != pc + b->sensitive)
         retranslate(e, b, pc + b->sensitive);
@@ -223,13 +264,6 @@ static void check_breakpoints(struct engine *e, const struct block *b, bool repe
     leave_block(e, TRAP_BREAKPOINT);
 }
 
-static void settle_rep(struct engine *e, uint64_t pc)
-{
-    if (e->rep_pc && e->rep_pc != pc)
-        e->retired++;
-    e->rep_pc = 0;
-}
-
 static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size)
 {
     uint64_t rep = e->rep_pc;
@@ -237,14 +271,15 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
         e->block = b;              /* one more iteration */
         return;
     }
+    struct block left = e->block ? *e->block : (struct block){0};
+    settle_rep(e, e->block, pc);
     e->block = NULL;
-    settle_rep(e, pc);
     if (!(e->core->hflags & HF_CPL)) {     /* a slip of privilege: never run guest code at CPL 0 */
         e->counters.privilege_slips++;
         set_guest_cpl(e, e->cpl);
         leave_block(e, TRAP_AGAIN);
     }
-    b = identify(e, b, pc, size);
+    b = identify(e, b, pc, size, &left);
     if (pc >> 12 != e->fetch_page - 1)
         e->step_fetch = false;
     check_windows(e);
@@ -285,16 +320,12 @@ void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
 void settle_block(struct engine *e)
 {
     uint64_t pc;
-    linear_rip(e, &pc);
-    settle_rep(e, pc);
     struct block *b = e->block;
+    linear_rip(e, &pc);
+    settle_rep(e, b, pc);
     e->block = NULL;
-    if (!b || pc - b->real_pc >= b->size)
-        return;
-    uint32_t done = 0;
-    for (uint64_t at = b->real_pc; done < b->counted && at < pc; done++)
-        at += e->lengths[b->lengths + done];
-    e->retired -= b->counted - done;
+    if (b && contains(b, pc))
+        take_back(e, b, pc);
 }
 
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
