@@ -166,16 +166,29 @@ static void do_sensitive_trap(struct engine *e)
         resolve_pending(e, NULL);
 }
 
-/* INT n, INT3, INTO: Unicorn has moved RIP past it; the event begins at the instruction. */
+/* Bytes of the instruction of block `b` that ends at linear address `end`. */
+static uint32_t length_before(const struct engine *e, const struct block *b, uint64_t end)
+{
+    uint64_t at = b ? b->real_pc : end;
+    for (uint32_t n = 0; b && n < b->total && at < end; n++) {
+        uint8_t length = e->lengths[b->lengths + n];
+        at += length;
+        if (at == end)
+            return length;
+    }
+    return 2;
+}
+
+/* INT n, INT3, INTO: Unicorn has moved RIP past it; the event begins at the instruction. INTO may stand in mid-block. */
 static void software_interrupt(struct engine *e, uint8_t vector, const struct block *b)
 {
-    uint32_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 2;
     uint8_t opcode = 0xcd;
-    uint64_t linear;
+    uint64_t end;
+    linear_rip(e, &end);
+    uint32_t length = length_before(e, b, end);
     e->core->rip -= length;
-    linear_rip(e, &linear);
     if (vector == 3 || vector == 4)
-        peek_code(e, linear + length - 1, &opcode, 1);
+        peek_code(e, end - 1, &opcode, 1);
     bool exception = (vector == 3 && opcode == 0xcc) || (vector == 4 && opcode == 0xce);
     raise_event(e, (struct event){.type = exception ? EVENT_SOFTWARE_EXCEPTION : EVENT_SOFTWARE_INTERRUPT,
                                   .vector = vector, .instruction_length = length});
@@ -215,8 +228,7 @@ static void dispatch(struct engine *e, uint32_t vector)
 {
     struct block *b = e->block;
     bool software = vector < 256 && core_word(e, layout.is_software) == 1;
-    bool over = software || vector == VECTOR_DB;       /* the block has run to its end */
-    if (over)
+    if (vector == VECTOR_DB)       /* the block has run to its end */
         e->block = NULL;
     uint64_t rep = e->rep_pc;
     settle_block(e);
