@@ -7,7 +7,7 @@
  */
 #include "state.h"
 
-enum { FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_IOPL = 3 << 12, FLAG_VM = 1 << 17 };
+enum { FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_IOPL = 3 << 12, FLAG_RF = 1 << 16, FLAG_VM = 1 << 17 };
 #define FLAGS_ARITHMETIC 0x8d5ull
 #define FLAGS_KEPT 0x3f7fd7ull     /* every defined bit of RFLAGS */
 enum { CC_OP_EFLAGS = 1 };
@@ -66,6 +66,8 @@ uint64_t guest_rflags(struct engine *e)
     uint64_t arithmetic = c->cc_op == CC_OP_EFLAGS ? c->cc_src
                         : lib.internal.flags_compute_all(c->cc_dst, c->cc_src, c->cc_src2, (int)c->cc_op);
     uint64_t rest = c->eflags & ~(FLAGS_ARITHMETIC | FLAG_DF | FLAG_IOPL | FLAG_TF);
+    if (e->retired != e->rf_at)    /* any instruction ends RF; TCG keeps it until some block's end */
+        rest &= ~(uint64_t)FLAG_RF;
     return (arithmetic & FLAGS_ARITHMETIC) | rest | (c->df < 0 ? FLAG_DF : 0) | (uint64_t)e->iopl << 12 |
            (e->guest_tf ? FLAG_TF : 0) | 2;
 }
@@ -78,6 +80,7 @@ void set_guest_rflags(struct engine *e, uint64_t value)
     c->df = value & FLAG_DF ? -1 : 1;
     e->iopl = value >> 12 & 3;
     e->guest_tf = value & FLAG_TF;
+    e->rf_at = e->retired;
     uint64_t rest = value & FLAGS_KEPT & ~(FLAGS_ARITHMETIC | FLAG_DF | FLAG_IOPL | FLAG_TF);
     c->eflags = rest | 2 | (e->guest_tf || e->stepping ? FLAG_TF : 0) | (uint64_t)core_iopl(e) << 12;
     update_limit(e);               /* IF may have opened a window */

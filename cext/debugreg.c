@@ -85,7 +85,7 @@ static uint64_t code_hits(const struct debug *d, uint64_t pc)
 uint64_t debug_before_block(struct engine *e, uint64_t pc, uint64_t size, bool repeats)
 {
     struct debug *d = &e->debug;
-    bool resumes = e->core->eflags & FLAG_RF;
+    bool resumes = e->core->eflags & FLAG_RF && e->rf_at == e->retired;
     if (!(e->core->eflags & FLAG_TF)) {
         d->from = pc;
         d->to = pc + size;

@@ -116,6 +116,7 @@ struct engine {
     bool guest_tf, shadow_is_mov_ss, nmi_blocked;
     bool implicit_access;          /* descriptor tables and the TSS: EFLAGS.AC does not lift SMAP */
     uint8_t cs_dpl;
+    uint64_t rf_at;                /* RF in the core is valid while this many have retired */
     uint64_t efer;
     struct pending pending;
     struct event idt_event;        /* the event that was being delivered when an exit came */

@@ -146,6 +146,8 @@ static bool ends_with_new_tf(const struct insn *i)
 static void instruction_done(struct engine *e, const struct insn *i, bool tf)
 {
     e->retired++;
+    if (i->id == X86_INS_IRET || i->id == X86_INS_IRETD || i->id == X86_INS_IRETQ)
+        e->rf_at = e->retired;     /* it may have set RF, for the next instruction */
     e->counters.resolved++;
     if (ends_with_new_tf(i))
         tf = e->guest_tf;
@@ -218,8 +220,10 @@ static void stepped(struct engine *e, uint64_t rep_pc)
     uint64_t pc;
     uint64_t cause = debug_take_hits(e) | (e->guest_tf ? DR6_BS : 0);
     linear_rip(e, &pc);
-    if (pc == rep_pc && e->debug.code)
+    if (pc == rep_pc && e->debug.code) {
         e->core->eflags |= 1 << 16;
+        e->rf_at = e->retired;
+    }
     if (cause)
         debug_exception(e, cause);
 }
