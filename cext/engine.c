@@ -190,7 +190,10 @@ static void run(struct engine *e)
     while (!e->exit_ready) {
         if (blocks_nearly_full(e))
             drop_translations(e);
-        run_once(e);
+        if (e->retired >= e->until)    /* also a guest that faults on the first fetch of each handler */
+            fill_exit(e, STOP_DEADLINE, 0, 0);
+        else
+            run_once(e);
     }
 }
 
