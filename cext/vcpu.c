@@ -66,6 +66,9 @@ static int report(const struct engine *e, uint64_t fault[3])
     return exception ? 1 : 2;
 }
 
+/* Without long mode, linear addresses have 32 bits. */
+static uint64_t wrapped(const struct engine *e, uint64_t linear) { return in_long_mode(e) ? linear : (uint32_t)linear; }
+
 static bool access_page(struct engine *e, uint64_t linear, uint8_t *buffer, uint64_t n, enum access access, bool user)
 {
     uint64_t hpa;
@@ -89,7 +92,7 @@ int vcpu_access(struct engine *e, struct vcpu *v, uint64_t linear, uint8_t *buff
     for (uint64_t done = 0; done < size;) {
         uint64_t part = 4096 - ((linear + done) & 0xfff);
         part = part < size - done ? part : size - done;
-        if (!access_page(e, linear + done, buffer + done, part, (enum access)access, user))
+        if (!access_page(e, wrapped(e, linear + done), buffer + done, part, (enum access)access, user))
             return report(e, fault);
         done += part;
     }
@@ -98,9 +101,10 @@ int vcpu_access(struct engine *e, struct vcpu *v, uint64_t linear, uint8_t *buff
 
 int vcpu_translate(struct engine *e, struct vcpu *v, uint64_t linear, int access, int user, uint64_t *gpa, uint64_t fault[3])
 {
-    struct walk w;
+    struct walk w = {0};
     if (!borrow(e, v))
         return report(e, fault);
+    linear = wrapped(e, linear);
     bool found = is_canonical(e, linear) ? walk(e, linear, (enum access)access, user, WALK_LOOKS, &w) : raise_fault(e, 13, 0);
     *gpa = w.gpa;
     return found ? 0 : report(e, fault);

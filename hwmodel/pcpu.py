@@ -16,6 +16,7 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
 
 READ, WRITE, FETCH = 0, 1, 2
+_MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 
 class EngineError(Exception):
@@ -175,7 +176,7 @@ class Pcpu:
     def fetch(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
         """Read guest memory as an instruction fetch would; at most a page."""
         code = lib.vcpu_access(
-            self._native, vmcs.native, linear, self._code, size, FETCH, user, self._fault
+            self._native, vmcs.native, linear & _MASK64, self._code, size, FETCH, user, self._fault
         )
         fault = self._fault_of(code)
         return self._code_bytes[:size] if fault is None else fault
@@ -189,7 +190,7 @@ class Pcpu:
         self, vmcs: Vmcs, linear: int, buffer: Any, size: int, access: int, user: bool
     ) -> Fault | None:
         code = lib.vcpu_access(
-            self._native, vmcs.native, linear, buffer, size, access, user, self._fault
+            self._native, vmcs.native, linear & _MASK64, buffer, size, access, user, self._fault
         )
         return self._fault_of(code)
 
@@ -198,7 +199,9 @@ class Pcpu:
     ) -> int | Fault:
         """Return the guest-physical address, without any side effect."""
         gpa = ffi.new("uint64_t *")
-        code = lib.vcpu_translate(self._native, vmcs.native, linear, access, user, gpa, self._fault)
+        code = lib.vcpu_translate(
+            self._native, vmcs.native, linear & _MASK64, access, user, gpa, self._fault
+        )
         return self._fault_of(code) or int(gpa[0])
 
     def _fault_of(self, code: int) -> Fault | None:
