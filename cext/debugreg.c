@@ -168,7 +168,8 @@ void debug_step_over(struct engine *e, uint64_t linear)
         debug_note(e, t[k].linear, t[k].size, t[k].writes);
     }
     if (!explained)                /* XLAT, MASKMOVQ, BTS: the refused address is all that is known */
-        debug_note(e, linear, i && i->memory_size ? i->memory_size : 1, e->refusal.access == ACCESS_WRITE);
+        debug_note(e, linear, i && i->memory_size ? i->memory_size : 1,
+                   e->refusal.access == ACCESS_WRITE || (i && i->memory_written));
     e->debug.let_in = e->stepping = true;
     e->core->eflags |= FLAG_TF;
 }
