@@ -1,6 +1,6 @@
 """Port I/O: IN and OUT at once, INS and OUTS through the emulator."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hwmodel.vmx.exit import Exit
 from vmm.exits.ept import emulate_instruction
