@@ -124,7 +124,30 @@ def _trailing(value: int, bits: int) -> int:
     return (value & -value).bit_length() - 1 if value else bits
 
 
+_CASTAGNOLI = 0x82F6_3B78  # the polynomial 0x11EDC6F41 of *CRC32*, bits reversed
+
+
+def _crc32(insn: Instruction) -> Execute | None:
+    """Accumulate a CRC-32C over the source, low byte first; flags stay, the upper half is zero."""
+    target, source = insn.operands
+    if not isinstance(target, Register):
+        return None
+    size = width_of(source) or target.size
+    read, get, put = reader(source, size), getter(target), setter(target)
+    if not read:
+        return None
+
+    def execute(m: Machine) -> None:
+        remainder = get(m.regs) & MASK[32] ^ read(m)
+        for _ in range(size * 8):
+            remainder = remainder >> 1 ^ (_CASTAGNOLI if remainder & 1 else 0)
+        put(m.regs, remainder)
+
+    return execute
+
+
 TABLE: dict[str, Builder] = {
+    "crc32": _crc32,
     "bt": _bit_test(alu.bt, writes=False),
     "bts": _bit_test(alu.bts, writes=True),
     "btr": _bit_test(alu.btr, writes=True),
