@@ -121,7 +121,8 @@ static void check_instructions(void)
     EXPECT_HIT(WATCH_WRITES, 0, "CMP only reads", "cmpl $1, (%0)", : : "r"(watched) : "cc");
     EXPECT_HIT(WATCH_ALL, 1, "CMP", "cmpl $1, (%0)", : : "r"(watched) : "cc");
     EXPECT_HIT(WATCH_ALL, 0, "LEA touches nothing", "lea (%1), %0", : "=r"(value) : "r"(watched));
-    EXPECT_HIT(WATCH_ALL, 1, "MOVUPS across its start", "movups (%0), %%xmm0", : : "r"(watched - 13));
+    EXPECT_HIT(WATCH_ALL, 1, "MOVUPS across its start", "movups (%0), %%xmm0",
+               : : "r"(watched - 13));
     EXPECT_HIT(WATCH_ALL, 0, "MOVUPS just before it", "movups (%0), %%xmm0", : : "r"(watched - 16));
 }
 
@@ -179,8 +180,10 @@ static void check_repeated(void)
     stops = 0;
     arm((uint64_t)watched, WATCH_WRITES);
     asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(9) : "memory");
-    report(hits() == 1 && stops == 4 && !count, "data: REP STOS stops after each of four iterations");
-    report(left[0] == 11 && left[3] == 8 && watched[11] == 9, "data: REP STOS goes on where it was");
+    report(hits() == 1 && stops == 4 && !count,
+           "data: REP STOS stops after each of four iterations");
+    report(left[0] == 11 && left[3] == 8 && watched[11] == 9,
+           "data: REP STOS goes on where it was");
     stops = 0;
     to = watched;
     count = 5;
