@@ -47,6 +47,9 @@ struct vcpu {
     uint64_t code_size, cpl;       /* 16, 32 or 64; 0 to 3 */
     uint64_t code_bytes;           /* how many bytes of code could be read at RIP, up to 15 */
     uint8_t code[16];              /* for EPT_VIOLATION and IO_INSTRUCTION */
+    /* A decode assist for the commonest access to a device, a plain MOV: bytes moved (0: something else), direction,
+     * general register read into or value written. The address is the exit's. */
+    uint64_t mov_size, mov_writes, mov_register, mov_value;
     uint8_t fpu[5120];             /* x87, MMX and SSE state, the engine's layout */
     uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
 };

@@ -170,11 +170,43 @@ static void remember_exit(struct engine *e)
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
+/* MOV between a register or an immediate and memory that lies in one page; AH to BH are left to software. */
+static bool is_plain_move(struct engine *e, const struct insn *i, unsigned size)
+{
+    uint8_t op = i->opcode[0];
+    bool moves = i->id == X86_INS_MOV && ((op >= 0x88 && op <= 0x8b) || (op >= 0xa0 && op <= 0xa3) || op == 0xc6 || op == 0xc7);
+    bool high_byte = size == 1 && op < 0xa0 && !i->rex && i->modrm_reg >= 4;
+    bool whole = (e->exit.guest_physical & 0xfff) + size <= 4096 && operand_address(e, i) == e->exit.guest_linear;
+    return moves && i->is_memory && !i->prefix_rep && !i->prefix_lock && !high_byte && whole;
+}
+
+static void assist_move(struct engine *e)
+{
+    struct vcpu *v = e->vcpu;
+    const uint64_t translation = 1 << 8, fetch = 1 << 2;
+    const struct insn *i = (e->exit.qualification & (translation | fetch)) == translation ? decode_at_rip(e) : NULL;
+    if (!i || e->exit.idt_vectoring_info)
+        return;
+    uint8_t op = i->opcode[0];
+    unsigned size = op & 1 ? i->operand_size : 1;
+    if (!is_plain_move(e, i, size))
+        return;
+    uint64_t mask = size == 8 ? ~0ull : (1ull << size * 8) - 1;
+    v->mov_size = size;
+    v->mov_writes = op != 0x8a && op != 0x8b && op != 0xa0 && op != 0xa1;
+    v->mov_register = op >= 0xa0 ? RAX : (uint64_t)i->modrm_reg;
+    v->mov_value = (op >= 0xc6 ? i->immediate : e->core->regs[v->mov_register]) & mask;
+    e->exit.instruction_length = i->length;
+}
+
 /* Software will carry out the instruction at RIP: hand it over. */
 static void show_code(struct engine *e)
 {
     struct vcpu *v = e->vcpu;
     uint64_t linear;
+    v->mov_size = 0;
+    if (e->exit.reason == EXIT_EPT_VIOLATION)
+        assist_move(e);
     v->code_size = (uint64_t)code_bits(e);
     v->cpl = (uint64_t)e->cpl;
     v->code_bytes = 0;

@@ -20,10 +20,25 @@ _DELIVERING: Final = 1 << 31
 
 def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Emulate an access to a device; what cannot be one stops the guest."""
+    if vcpu.vmcs.native.mov_size:
+        return _move(vcpu, vmexit)
     ordinary = vmexit.qualification & (_FETCH | _TRANSLATION) == _TRANSLATION
     if ordinary and not vmexit.idt_vectoring_info:
         return emulate_instruction(vcpu, vmexit)
     return _refuse(vcpu, vmexit)
+
+
+def _move(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Do what the decode assist describes: one MOV, one access."""
+    assist = vcpu.vmcs.native
+    size, gpa = assist.mov_size, vmexit.guest_physical
+    vcpu.look_for_events = True
+    if assist.mov_writes:
+        vcpu.board.write_memory(vcpu.index, gpa, size, assist.mov_value)
+    else:
+        value = vcpu.board.read_memory(vcpu.index, gpa, size)
+        vcpu.set_register(assist.mov_register, value, size)
+    return Outcome.STOP if vcpu.is_stopped() else Outcome.SKIP
 
 
 def _refuse(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
