@@ -148,6 +148,22 @@ _CONDITIONS = (
     "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g",
 )  # fmt: skip
 
+def xlatb(insn: Instruction) -> Execute:
+    """Compile AL = segment:[BX + AL], unsigned, in the address size."""
+    chosen = insn.prefixes.segment
+    segment, mask = _DS if chosen is None else chosen, MASK[insn.address_bits]
+    flat, linear = insn.bits == 64 and segment < _FS, MASK[64 if insn.bits == 64 else 32]
+
+    def execute(m: Machine) -> None:
+        base = 0 if flat else m.segment_base(segment)
+        offset = m.regs[_RBX] + (m.regs[_RAX] & 0xFF) & mask
+        m.regs[_RAX] = m.regs[_RAX] & ~0xFF | m.read(base + offset & linear, 1)
+
+    return execute
+
+
+_RAX, _RBX, _DS, _FS = 0, 3, 3, 4
+
 TABLE: dict[str, Callable[[Instruction], Execute | None]] = {
     "mov": mov,
     "movabs": mov,
@@ -156,6 +172,8 @@ TABLE: dict[str, Callable[[Instruction], Execute | None]] = {
     "movsx": movsx,
     "movsxd": movsx,
     "movbe": movbe,
+    "xlatb": xlatb,
+    "xlat": xlatb,
     **{f"cmov{name}": cmov for name in _CONDITIONS},
     **{f"set{name}": setcc for name in _CONDITIONS},
     **dict.fromkeys(_HINTS, nothing),
