@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.exit import Exit
+from vmm.exits.bounce import try_bounce
 from vmm.exits.emulate import MAX_ITERATIONS, Status, emulate
 from vmm.exits.machine_view import MachineView
 from vmm.inject import inject_exception
@@ -62,7 +63,7 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         assert done.vector is not None
         inject_exception(vcpu, done.vector, done.error_code, done.address or 0)
     elif done.status is Status.UNSUPPORTED:
-        return _stop(vcpu, vmexit, f"cannot emulate {done.text}")
+        return try_bounce(vcpu, vmexit) or _stop(vcpu, vmexit, f"cannot emulate {done.text}")
     return Outcome.STOP if vcpu.is_stopped() else Outcome.RESUME
 
 

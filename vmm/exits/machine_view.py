@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import WRITE, Fault
 from hwmodel.vmx.exit import Exit
+from vmm.exits.bounce import pieces
 from vmm.exits.emulate import GuestFault
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class MachineView:
             gpa = self._gpa | linear & _PAGE - 1
         return b"".join(
             vcpu.board.read_memory(vcpu.index, at, width).to_bytes(width, "little")
-            for at, width in _widths(gpa, size)
+            for at, width in pieces(gpa, size)
         )
 
     def write(self, linear: int, size: int, value: int, /) -> None:
@@ -115,7 +116,7 @@ class MachineView:
             gpa = self._device(fault)
         else:
             gpa = self._gpa | linear & _PAGE - 1
-        for at, width in _widths(gpa, len(data)):
+        for at, width in pieces(gpa, len(data)):
             part = int.from_bytes(data[at - gpa : at - gpa + width], "little")
             vcpu.board.write_memory(vcpu.index, at, width, part)
 
@@ -147,17 +148,3 @@ def _parts(linear: int, size: int) -> list[tuple[int, int]]:
     """Split a range at page borders."""
     first = min(size, _PAGE - linear % _PAGE)
     return [(linear, size)] if first == size else [(linear, first), (linear + first, size - first)]
-
-
-def _widths(gpa: int, size: int) -> list[tuple[int, int]]:
-    """Split a device access into the naturally aligned ones that a bus carries."""
-    if size in (1, 2, 4, 8) and gpa % size == 0:
-        return [(gpa, size)]
-    pieces = []
-    while size:
-        width = 8
-        while width > size or gpa % width:
-            width //= 2
-        pieces.append((gpa, width))
-        gpa, size = gpa + width, size - width
-    return pieces

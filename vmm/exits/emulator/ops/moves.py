@@ -148,6 +148,7 @@ _CONDITIONS = (
     "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g",
 )  # fmt: skip
 
+
 def xlatb(insn: Instruction) -> Execute:
     """Compile AL = segment:[BX + AL], unsigned, in the address size."""
     chosen = insn.prefixes.segment
