@@ -79,6 +79,18 @@ static void add_instruction(struct engine *e, struct block *b, unsigned length)
     b->total++;
 }
 
+/* TCG knows instructions that capstone does not, and takes LOCK where the processor does not. One stands between `size`
+ * bytes and the end of the block. With TF it is alone, and the block shows how long it is; else its block must stop there. */
+static void scan_unknown(struct engine *e, struct block *b, const uint8_t *code, size_t size, uint64_t address)
+{
+    bool alone = !b->total && e->core->eflags & 0x100;
+    add_instruction(e, b, size > 15 ? 15 : (unsigned)size);
+    if (b->flags & BLOCK_SENSITIVE || (alone && !has_lock_prefix(code, size, code_bits(e))))
+        return;
+    b->flags |= BLOCK_SENSITIVE;
+    b->sensitive = (uint16_t)(address - b->real_pc);
+}
+
 /* Count the block's instructions and find the first one that must trap; what follows it never runs from here. */
 static void scan(struct engine *e, struct block *b)
 {
@@ -95,12 +107,10 @@ static void scan(struct engine *e, struct block *b)
         }
         add_instruction(e, b, e->scan->size);
     }
-    while (left) {                 /* what capstone does not know: bytes that fault when they run */
-        add_instruction(e, b, left > 15 ? 15 : (unsigned)left);
-        left -= left > 15 ? 15 : left;
-    }
+    if (left)
+        scan_unknown(e, b, at, left, address);
     b->counted = b->total;
-    if (b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
+    if (!left && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP;
         b->counted--;
     }
@@ -312,8 +322,23 @@ void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     (void)uc, (void)size, (void)pc;
     struct engine *e = data;
     const struct insn *i = decode_at_rip(e);
-    if (i && i->sensitive)         /* else: the same address in another address space */
+    if (i ? i->sensitive : lock_at_rip(e))     /* else: the same address in another address space */
         leave_block(e, TRAP_SENSITIVE);
+    if (i || e->core->eflags & 0x100)
+        return;
+    settle_block(e);               /* unknown to capstone: let TCG show how long it is */
+    step_through_page(e);
+    leave_block(e, TRAP_AGAIN);
+}
+
+/* Single steps until another page is reached. */
+void step_through_page(struct engine *e)
+{
+    uint64_t linear;
+    linear_rip(e, &linear);
+    e->stepping = e->step_fetch = true;
+    e->fetch_page = (linear >> 12) + 1;
+    e->core->eflags |= 0x100;
 }
 
 /* Traps come in the middle of a block that was booked in full: take back what has not retired. RIP is exact. */

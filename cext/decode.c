@@ -135,6 +135,23 @@ const struct insn *decode_at_rip(struct engine *e)
     return i;
 }
 
+bool has_lock_prefix(const uint8_t *code, size_t size, int bits)
+{
+    static const uint8_t prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65};
+    for (size_t n = 0; n < size && code[n] != 0xf0; n++)
+        if (!memchr(prefixes, code[n], sizeof prefixes) && !(bits == 64 && code[n] >> 4 == 4))
+            return false;
+    return memchr(code, 0xf0, size) != NULL;
+}
+
+bool lock_at_rip(struct engine *e)
+{
+    uint64_t linear;
+    uint8_t bytes[15];
+    linear_rip(e, &linear);
+    return has_lock_prefix(bytes, peek_code(e, linear, bytes, sizeof bytes), code_bits(e));
+}
+
 uint64_t effective_address(struct engine *e, const struct insn *i)
 {
     uint64_t offset = (uint64_t)i->disp;

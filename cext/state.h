@@ -144,6 +144,7 @@ void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
 void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
+void step_through_page(struct engine *e);
 bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
 
 /* tlb.c */
@@ -180,6 +181,12 @@ void update_limit(struct engine *e);
 
 /* decode.c */
 size_t decoded_size(void);
+bool has_lock_prefix(const uint8_t *code, size_t size, int bits);
+bool lock_at_rip(struct engine *e);
+
+/* abort.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
+bool catch_aborts(void *library);
+void aborts_belong_to(struct engine *e);
 
 /* debugreg.c: ask only where e->debug has a bit set */
 void debug_changed(struct engine *e);
