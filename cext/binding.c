@@ -1,6 +1,6 @@
 /* Opens libunicorn and libcapstone by path and refuses what this engine was not proved on. */
 #define _GNU_SOURCE
-#include "engine.h"
+#include "state.h"
 
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -62,6 +62,8 @@ static bool bind_unicorn(const char *path)
     if ((version & UNICORN_MASK) != UNICORN_VERSION)
         return binding_refuse("unicorn %u.%u.%u was found, but 2.1.4 is needed: pip install unicorn==2.1.4",
                               version >> 24, version >> 16 & 255, version >> 8 & 255);
+    if (!catch_aborts(library))
+        return binding_refuse("unicorn 2.1.4 from PyPI is needed, %s is another build: pip install unicorn==2.1.4", path);
     return true;
 }
 

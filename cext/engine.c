@@ -171,7 +171,9 @@ static void run_once(struct engine *e)
 {
     e->refusal.valid = false;
     flags_into_unicorn(e);
+    aborts_belong_to(e);
     uc_err error = lib.uc_emu_start(e->uc, e->core->rip, ~0ull, 0, 0);
+    aborts_belong_to(NULL);
     flags_out_of_unicorn(e);
     if (e->exit_ready)
         return;

@@ -5,7 +5,7 @@
 #include "engine.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
-enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT };
+enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
 

@@ -228,11 +228,22 @@ static void stepped(struct engine *e, uint64_t rep_pc)
         debug_exception(e, cause);
 }
 
+/* TCG gave up on the block at RIP. One by one its instructions show which it is; that one is invalid. */
+static void untranslatable(struct engine *e)
+{
+    if (!(e->core->eflags & 0x100)) {
+        step_through_page(e);
+        return;
+    }
+    raise_fault(e, VECTOR_UD, 0);
+    resolve_pending(e, NULL);
+}
+
 static void dispatch(struct engine *e, uint32_t vector)
 {
     struct block *b = e->block;
     bool software = vector < 256 && core_word(e, layout.is_software) == 1;
-    if (vector == VECTOR_DB)       /* the block has run to its end */
+    if (vector == VECTOR_DB || vector == TRAP_UNTRANSLATABLE)      /* the block has run to its end */
         e->block = NULL;
     uint64_t rep = e->rep_pc;
     settle_block(e);
@@ -242,6 +253,8 @@ static void dispatch(struct engine *e, uint32_t vector)
         do_sensitive_trap(e);
     else if (software)
         software_interrupt(e, (uint8_t)vector, b);
+    else if (vector == TRAP_UNTRANSLATABLE)
+        untranslatable(e);
     else if (vector == TRAP_BREAKPOINT)
         debug_exception(e, debug_take_hits(e));
     else if (vector != VECTOR_DB)
