@@ -1,0 +1,50 @@
+"""`ring1 bench`: marks are read, bad options refused, rows complete."""
+
+import json
+
+import pytest
+
+from vmm.cli.bench import bench
+from vmm.cli.benchmarks.marks import MarkReader
+from vmm.cli.benchmarks.row import Bound, Row, middle
+from vmm.errors import UsageError
+
+
+def test_marks_give_the_time_of_one_repetition() -> None:
+    times = iter([10.0, 10.5, 12.5])
+    marks = MarkReader(lambda: next(times))
+    marks.feed(b"TEST: something\n@cpu")
+    assert marks.measuring is None
+    marks.feed(b"id 4\n")
+    assert marks.measuring == "cpuid"
+    marks.feed(b"@\n")
+    assert marks.seconds == {"cpuid": pytest.approx(0.5)}  # 10.5 to 12.5, four times
+
+
+def test_the_median_of_each_name_that_every_run_has() -> None:
+    assert middle([{"a": 3.0, "b": 1.0}, {"a": 9.0}, {"a": 4.0, "b": 2.0}]) == {"a": 4.0}
+
+
+def test_a_bound_is_met_up_to_its_limit() -> None:
+    row = Row("cost", "x", "us", 2.5, bounds=(Bound("us", 2.5, 2.5), Bound("us", 2.6, 2.5)))
+    assert [bound["met"] for bound in row.as_dict()["bounds"]] == [True, False]
+
+
+@pytest.mark.parametrize("words", [["--runs", "0"], ["--only", "nothing"], ["--what"]])
+def test_a_bad_option_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="see ring1 bench --help"):
+        bench(words)
+
+
+def test_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["--only", "repeat", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in rows] == ["hello.elf", "timer.elf", "exceptions.elf"]
+    assert all(row["ring1"] == 0 and row["bounds"][0]["met"] for row in rows)
+
+
+def test_every_loop_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["--only", "loop", "--runs", "1", "--percent", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 3
+    assert all(row["ring1"] > 0 and row["peers"]["unicorn"] > 0 for row in rows)
