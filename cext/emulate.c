@@ -161,7 +161,7 @@ static bool store_table(struct engine *e, const struct insn *i, const struct cor
     uint8_t image[10];
     uint16_t limit = (uint16_t)table->limit;
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
-        return instruction_exit(e, i, EXIT_GDTR_IDTR, (uint64_t)i->disp);
+        return table_exit(e, i, EXIT_GDTR_IDTR);
     memcpy(image, &limit, 2);
     memcpy(image + 2, &table->base, 8);
     return mem_write(e, operand_address(e, i), image, in_64bit_code(e) ? 10 : 6, RIGHTS_CURRENT) && done(e, i);
@@ -181,7 +181,7 @@ static bool store_system_segment(struct engine *e, const struct insn *i)
     if (in_real_mode(e) || in_v8086(e))
         return raise_fault(e, 6, 0);
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
-        return instruction_exit(e, i, EXIT_LDTR_TR, (uint64_t)i->disp);
+        return table_exit(e, i, EXIT_LDTR_TR);
     return store_word(e, i, (i->id == X86_INS_SLDT ? e->core->ldt : e->core->tr).selector);
 }
 

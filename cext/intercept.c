@@ -15,6 +15,27 @@ bool instruction_exit(struct engine *e, const struct insn *i, uint32_t reason, u
     return false;
 }
 
+/* Manual: "VM-Exit Instruction-Information Field as Used for LIDT, LGDT, SIDT, or SGDT" and for LLDT, LTR, SLDT, STR. */
+static uint64_t table_instruction_info(const struct insn *i)
+{
+    uint64_t identity = (uint64_t)(i->modrm >> 3 & 3) << 28, size = (uint64_t)(i->address_size / 4) << 7;
+    if (!i->is_memory)
+        return identity | size | 1 << 10 | (uint64_t)i->modrm_rm << 3;
+    uint64_t scale = i->scale == 8 ? 3 : i->scale == 4 ? 2 : i->scale == 2;
+    uint64_t index = i->index >= 0 ? (uint64_t)i->index << 18 | scale : 1 << 22;
+    uint64_t base = i->base >= 0 ? (uint64_t)i->base << 23 : 1 << 27;
+    return identity | size | index | base | (uint64_t)i->seg << 15;
+}
+
+/* The qualification is the displacement; relative to RIP, the address. */
+bool table_exit(struct engine *e, const struct insn *i, uint32_t reason)
+{
+    bool relative = i->is_memory && i->base == -2;
+    instruction_exit(e, i, reason, relative ? effective_address(e, i) : i->is_memory ? (uint64_t)i->disp : 0);
+    e->pending.instruction_info = table_instruction_info(i);
+    return false;
+}
+
 bool done(struct engine *e, const struct insn *i)
 {
     advance_rip(e, i);

@@ -32,10 +32,10 @@ static bool cr0_is_valid(const struct engine *e, uint64_t v)
 static bool mov_to_cr0(struct engine *e, const struct insn *i, uint64_t value)
 {
     uint64_t mask = *field(e, VMCS_CR0_GUEST_HOST_MASK), shadow = *field(e, VMCS_CR0_READ_SHADOW);
+    if ((value ^ shadow) & mask)   /* first, manual: "Relative Priority of Faults and VM Exits" */
+        return mov_cr_exit(e, i, 0, false);
     if (!cr0_is_valid(e, value))
         return raise_fault(e, 13, 0);
-    if ((value ^ shadow) & mask)
-        return mov_cr_exit(e, i, 0, false);
     uint64_t old = e->core->cr[0];
     e->core->cr[0] = (old & mask) | (value & ~mask) | CR0_ET;
     if ((old ^ e->core->cr[0]) & (CR0_WP | CR0_PG))
@@ -232,7 +232,7 @@ static bool load_table(struct engine *e, const struct insn *i, struct core_segme
     uint64_t base = 0;
     uint16_t limit;
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
-        return instruction_exit(e, i, EXIT_GDTR_IDTR, (uint64_t)i->disp);
+        return table_exit(e, i, EXIT_GDTR_IDTR);
     if (!mem_read(e, operand_address(e, i), image, wide ? 10 : 6, RIGHTS_CURRENT))
         return false;
     memcpy(&limit, image, 2);
@@ -250,7 +250,7 @@ static bool load_system_segment(struct engine *e, const struct insn *i)
     if (in_real_mode(e) || in_v8086(e))
         return raise_fault(e, 6, 0);
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
-        return instruction_exit(e, i, EXIT_LDTR_TR, (uint64_t)i->disp);
+        return table_exit(e, i, EXIT_LDTR_TR);
     if (!i->is_memory)
         selector = (uint16_t)e->core->regs[i->modrm_rm];
     else if (!mem_read(e, operand_address(e, i), &selector, 2, RIGHTS_CURRENT))

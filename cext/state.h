@@ -202,6 +202,7 @@ void debug_give_up(struct engine *e);
 bool exiting(struct engine *e, uint64_t primary_control);
 bool exiting2(struct engine *e, uint64_t secondary_control);
 bool instruction_exit(struct engine *e, const struct insn *i, uint32_t reason, uint64_t qualification);
+bool table_exit(struct engine *e, const struct insn *i, uint32_t reason);
 bool done(struct engine *e, const struct insn *i);         /* advance and say true */
 bool msr_exits(struct engine *e, uint32_t msr, bool writes);
 bool port_exits(struct engine *e, uint32_t port, uint32_t size);

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _GP: Final = 13
 _TO, _FROM, _CLTS, _LMSW = 0, 1, 2, 3
 _PG, _PE, _WP, _ET, _TS = int(Cr0.of(pg=1)), 1, int(Cr0.of(wp=1)), int(Cr0.of(et=1)), 8
+_CD, _NW = int(Cr0.of(cd=1)), int(Cr0.of(nw=1))
 _PAE, _LA57, _PCIDE = int(Cr4.of(pae=1)), int(Cr4.of(la57=1)), int(Cr4.of(pcide=1))
 _CR0_RELOADS_PDPTES: Final = int(Cr0.of(pg=1, cd=1, nw=1))
 _CR4_RELOADS_PDPTES: Final = int(Cr4.of(pae=1, pge=1, pse=1, smep=1))
@@ -54,7 +55,7 @@ def _set_cr0(vcpu: "Vcpu", value: int) -> bool:
     value |= _ET
     old, efer = vcpu.guest_cr0(), vcpu.regs.efer
     pages = bool(value & _PG)
-    if pages and not old & _PG and not _may_page(vcpu, efer):
+    if not _is_valid_cr0(vcpu, value) or (pages and not old & _PG and not _may_page(vcpu, efer)):
         return False
     reloads = pages and not efer & _LME and (value ^ old) & _CR0_RELOADS_PDPTES
     if reloads and vcpu.regs.cr4 & _PAE and not load_pdptes(vcpu, vcpu.regs.cr3):
@@ -63,6 +64,13 @@ def _set_cr0(vcpu: "Vcpu", value: int) -> bool:
         vcpu.regs.efer = efer | _LMA if pages and efer & _LME else efer & ~_LMA
     vcpu.set_cr0(value)
     return True
+
+
+def _is_valid_cr0(vcpu: "Vcpu", value: int) -> bool:
+    """Manual, MOV to CR: upper half; PG without PE; NW without CD; PG cleared in 64-bit code."""
+    if value >> 32 or value & (_PG | _PE) == _PG or value & (_NW | _CD) == _NW:
+        return False
+    return bool(value & _PG) or vcpu.code_bits() != 64
 
 
 def _may_page(vcpu: "Vcpu", efer: int) -> bool:
