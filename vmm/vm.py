@@ -84,6 +84,7 @@ class VM:
         self.unknown: set[tuple[str, int, str]] = set()
         self._stop: Stop | None = None
         self._interrupted: str | None = None
+        self._woken = False
         self._reset_requested = False
         self._build()
 
@@ -168,6 +169,7 @@ class VM:
         return limit
 
     def _between_turns(self) -> None:
+        self._woken = False
         if self._reset_requested and self._stop is not None and self.config.reboot:
             self._restart()
         if self._interrupted is not None:
@@ -206,6 +208,11 @@ class VM:
         self._interrupted = reason
         self.pcpu.interrupt()
 
+    def wake(self) -> None:
+        """Look for host input soon, however long the guest's turn; from any thread."""
+        self._woken = True
+        self.pcpu.interrupt()
+
     def stop(self, reason: StopReason, message: str = "", *, value: int = 0) -> None:
         """End the run; the first reason wins."""
         if self._stop is not None:
@@ -222,8 +229,8 @@ class VM:
         return self._stop is not None
 
     def _pauses(self) -> bool:
-        """Whether the scheduler is to come back: the run is over, or is to be."""
-        return self._stop is not None or self._interrupted is not None
+        """Whether the scheduler is to come back: for the end of the run, or for input."""
+        return self._stop is not None or self._interrupted is not None or self._woken
 
     def _reset(self) -> None:
         self._reset_requested = True

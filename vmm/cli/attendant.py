@@ -29,10 +29,11 @@ _RECHECK_SECONDS = 0.05
 
 
 class Attendant:
-    """A context manager; ``interrupt(reason)`` may be set after construction, before the run."""
+    """A context manager; ``interrupt`` and ``wake`` may be set after construction, before the run."""
 
     def __init__(self, timeout_seconds: float | None) -> None:
         self.interrupt: Callable[[str], None] = lambda _reason: None
+        self.wake: Callable[[], None] = lambda: None
         self.kind = classify(_STDIN)
         self._timeout = timeout_seconds
         self._deadline: float | None = None
@@ -147,6 +148,7 @@ class Attendant:
         with self._lock:
             self._received += self._filter(data) if self.interactive else data
             self._arrived.set()
+        self.wake()
 
     def _restore_terminal(self) -> None:
         if self._terminal:

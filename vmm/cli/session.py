@@ -37,7 +37,7 @@ def run_session(config: Config) -> int:
             poll_input=attendant.poll,
             wait_idle=attendant.wait if attendant.interactive else None,
         ) as vm:
-            attendant.interrupt = vm.interrupt
+            attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
             with attendant:
                 result = vm.run()

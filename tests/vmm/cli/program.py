@@ -58,6 +58,9 @@ class PretendedVM:
     def __exit__(self, *_error: object) -> None:
         pass
 
+    def wake(self) -> None:
+        """Input is polled for all the time here."""
+
     def interrupt(self, reason: str) -> None:
         self.interrupted = self.interrupted or reason
 
