@@ -140,9 +140,13 @@ class Bare:
     def load(self, text: str, at: int = CODE) -> bytes:
         """Assemble to memory, as the host's write; return the code."""
         code = assemble(text, at if self.mode is not Mode.REAL else at - CODE, self.mode.value)
-        self.ram.view[at : at + len(code)] = code
-        self.pcpu.host_wrote(at, len(code))
+        self.poke(at, code)
         return code
+
+    def poke(self, at: int, data: bytes) -> None:
+        """Write memory as the host does: the engine hears of it."""
+        self.ram.view[at : at + len(data)] = data
+        self.pcpu.host_wrote(at, len(data))
 
     def enter(self, until: int = FOREVER) -> Exit:
         """Enter once; the exit returned stays as it is."""
