@@ -53,6 +53,7 @@ static bool bind_unicorn(const char *path)
         {"tlb_flush_page_x86_64", &lib.internal.tlb_flush_page},
         {"tb_invalidate_phys_range_x86_64", &lib.internal.tb_invalidate},
         {"raise_exception_err_ra_x86_64", &lib.internal.raise},
+        {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
     };
     for (size_t i = 0; i < sizeof internals / sizeof *internals; i++)
