@@ -158,9 +158,9 @@ static void __attribute__((noreturn)) retranslate(struct engine *e, struct block
 static void settle_rep(struct engine *e, const struct block *b, uint64_t pc)
 {
     bool ahead = b && pc >= b->real_pc && pc < e->rep_pc;
-    if (e->rep_pc && e->rep_pc != pc && !ahead)
+    if (e->rep_pc != NO_REP && e->rep_pc != pc && !ahead)
         e->retired++;
-    e->rep_pc = 0;
+    e->rep_pc = NO_REP;
 }
 
 static bool contains(const struct block *b, uint64_t pc) { return pc - b->real_pc < b->size; }
@@ -375,6 +375,6 @@ void settle_block(struct engine *e)
 void update_limit(struct engine *e)
 {
     uint64_t windows = PRIMARY_NMI_WINDOW_EXITING | PRIMARY_INTERRUPT_WINDOW_EXITING;
-    bool look = e->interrupted || e->rep_pc || e->stepping || e->debug.code || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
+    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
     e->limit = look ? 0 : e->until;
 }

@@ -28,6 +28,7 @@ static bool allocate(struct engine *e)
     e->tlb = calloc(TLB_ENTRIES, sizeof *e->tlb);
     e->decoded = calloc(1, decoded_size());
     e->grants = e->generation = e->global_generation = 1;
+    e->rep_pc = NO_REP;
     e->fills_before_growth = 2048;
     return e->pages && e->dirty && e->tlb && e->decoded && blocks_create(e);
 }

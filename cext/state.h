@@ -21,6 +21,7 @@ struct block {
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
 };
 enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8 };
+#define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
 
@@ -68,7 +69,7 @@ struct engine {
     /* time */
     uint64_t until;                /* stop exactly when this many have retired */
     uint64_t skew;                 /* cycles beyond one an instruction */
-    uint64_t rep_pc;               /* linear address of a REP instruction under way, else 0 */
+    uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
     /* Unicorn */
     uc_engine *uc;
     void *cpu;
