@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import capstone
 
+from hwmodel.arch.exits import ExitReason
 from hwmodel.pcpu import Slot
 from hwmodel.vmx.exit import Exit
 from vmm.outcome import Outcome
@@ -40,17 +41,22 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
     page[:] = bytes(_PAGE)
     page[offset : offset + size] = before
     outcome = _step(vcpu, Slot(gpa - offset, _PAGE, at))
+    if outcome is None:
+        return None
     after = bytes(page[offset : offset + size])
     if writes or after != before:
         _to_device(vcpu, gpa, after)
     return outcome
 
 
-def _step(vcpu: "Vcpu", stand_in: Slot) -> Outcome:
-    slots = vcpu.memory.slots
+def _step(vcpu: "Vcpu", stand_in: Slot) -> Outcome | None:
+    """Run one instruction; None if it needs a second device page, which nothing stands in for."""
+    slots, rip = vcpu.memory.slots, vcpu.regs.rip
     vcpu.pcpu.set_slots([*slots, stand_in])
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
     vcpu.pcpu.set_slots(slots)
+    if vmexit.reason == ExitReason.EPT_VIOLATION and vcpu.regs.rip == rip:
+        return None
     return vcpu.after_step(vmexit)
 
 
