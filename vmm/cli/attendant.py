@@ -29,7 +29,7 @@ _RECHECK_SECONDS = 0.05
 
 
 class Attendant:
-    """A context manager; ``interrupt`` and ``wake`` may be set after construction, before the run."""
+    """A context manager; set ``interrupt`` and ``wake`` after construction, before the run."""
 
     def __init__(self, timeout_seconds: float | None) -> None:
         self.interrupt: Callable[[str], None] = lambda _reason: None

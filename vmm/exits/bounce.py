@@ -38,12 +38,14 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
     at = vcpu.memory.private_page(_BOUNCE_PAGE)
     before = _from_device(vcpu, gpa, size) if reads else bytes(size)
     page = vcpu.memory.ram.view[at : at + _PAGE]
+    kept = bytes(page)
     page[:] = bytes(_PAGE)
     page[offset : offset + size] = before
     outcome = _step(vcpu, Slot(gpa - offset, _PAGE, at))
     if outcome is None:
         return None
     after = bytes(page[offset : offset + size])
+    page[:] = kept
     if writes or after != before:
         _to_device(vcpu, gpa, after)
     return outcome
