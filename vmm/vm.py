@@ -86,6 +86,7 @@ class VM:
         self._interrupted: str | None = None
         self._woken = False
         self._reset_requested = False
+        self._open_exit: tuple[Vcpu, Exit] | None = None
         self._build()
 
     def _build(self) -> None:
@@ -99,7 +100,6 @@ class VM:
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
-        self.current = self.vcpus[0]
         load(self.plan, self.memory)
         start(self.vcpus[0], self.plan.start)
         self._power_on = self.snapshot()
@@ -134,6 +134,7 @@ class VM:
 
     def run(self) -> Result:
         """Run to the end; return how it ended."""
+        self._take_up()
         while self._stop is None:
             self.scheduler.run(self._limit())
             self._between_turns()
@@ -141,6 +142,7 @@ class VM:
 
     def __iter__(self) -> Iterator[Exit]:
         """Yield each VM-exit before its handler runs; the handler runs on resume."""
+        self._take_up()
         while self._stop is None:
             turn = self.scheduler.next_turn(self._limit())
             if turn is not None:
@@ -148,15 +150,30 @@ class VM:
             self._between_turns()
 
     def _turn(self, vcpu: Vcpu, ends: int) -> Iterator[Exit]:
-        self.current = vcpu
         event = self.board.next_event()
         vmexit = vcpu.step(ends if event is None else min(ends, event))
-        if not vmexit.is_stop:
-            seen = vmexit.copy()
-            yield seen
-            if seen.handled:
-                return
-        vcpu.handle(vmexit)
+        if vmexit.is_stop:
+            vcpu.handle(vmexit)
+            return
+        seen = vmexit.copy()
+        self._open_exit = vcpu, seen
+        yield seen
+        self._finish_exit()
+
+    def _take_up(self) -> None:
+        """Go on behind a loop over exits that was left early."""
+        if self._open_exit is not None:
+            self._finish_exit()
+            self._between_turns()
+
+    def _finish_exit(self) -> None:
+        """Run the handler of the exit that was yielded last, unless the state is another now."""
+        if self._open_exit is None:
+            return
+        vcpu, vmexit = self._open_exit
+        self._open_exit = None
+        if not vmexit.handled:
+            vcpu.handle(vmexit)
 
     def _limit(self) -> int:
         """Return the cycle at which to look around at the latest."""
@@ -270,6 +287,11 @@ class VM:
         return self.pcpu.last_exits()
 
     @property
+    def current(self) -> Vcpu:
+        """The vCPU that ran last."""
+        return self.scheduler.current
+
+    @property
     def regs(self) -> Registers:
         """The registers of the vCPU that ran last."""
         return self.current.regs
@@ -290,7 +312,6 @@ class VM:
         def register(function: Callable[[Exit], None]) -> Callable[[Exit], None]:
             def watch(vcpu: Vcpu, vmexit: Exit) -> None:
                 if vmexit.name == name and _meets(vcpu, vmexit, conditions):
-                    self.current = vcpu
                     function(vmexit)
 
             self.watchers.exits.append(watch)
@@ -308,6 +329,7 @@ class VM:
         state.put(snapshot, self.keeper, self.vcpus, self.board)
         self.scheduler.turn, self.scheduler.turn_ends = snapshot.turn
         self._stop, self._interrupted, self._reset_requested = None, None, False
+        self._open_exit = None
 
     def digest(self) -> str:
         """SHA-256 over RAM, registers and device state, in hexadecimal."""

@@ -35,6 +35,7 @@ class RoundRobin:
         self.clock: Final = clock
         self.stopped: Final = stopped
         self.idle: Final = idle
+        self.current = vcpus[0]
         self.turn = 0
         self.turn_ends = 0
 
@@ -52,6 +53,7 @@ class RoundRobin:
         while self.clock.now < limit:
             event = self.fire_due()
             if vcpu := self.pick():
+                self.current = vcpu
                 vcpu.look_for_events = True
                 return vcpu, limit if len(self.vcpus) == 1 else min(limit, self.turn_ends)
             if not self.pass_time(event, limit):
