@@ -80,9 +80,7 @@ def test_passes(row: dict[str, Any], images: Path) -> None:
         assert "SUMMARY: " in output
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in RING1_ROWS if row["status"] == "any"], ids=name_of
-)
+@pytest.mark.parametrize("row", [row for row in RING1_ROWS if row["status"] == "any"], ids=name_of)
 def test_a_wild_guest_ends_with_a_reason(row: dict[str, Any], images: Path) -> None:
     result, output = boot(row, images, MOST_WILD_INSTRUCTIONS)
     assert f"TEST: {row['title']}" in output
