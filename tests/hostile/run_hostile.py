@@ -1,0 +1,138 @@
+"""Run random hostile programs and say what was found: `python tests/hostile/run_hostile.py --count 1000`.
+
+Each process runs its share of the seeds on one VM. A process that dies or hangs is reported with the
+seed it was at, and another one goes on behind it. The exit status is 1 if anything was found.
+"""
+
+import argparse
+import faulthandler
+import os
+import select
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.hostile.generate import generate
+from tests.hostile.judge import Machine, judge
+
+HANG_SECONDS = 20
+
+
+@dataclass(slots=True)
+class Share:
+    """Seeds from `next` to `end`, and the process that is at them."""
+
+    next: int
+    end: int
+    pid: int = 0
+    pipe: int = -1
+    rest: bytes = b""
+    heard: float = 0
+
+
+def work(first: int, end: int, say: int) -> None:
+    """Be the child: announce each seed, then what was found."""
+    machine = Machine()
+    for seed in range(first, end):
+        os.write(say, f"at {seed}\n".encode())
+        try:
+            found = judge(machine, generate(seed))
+        except Exception as error:  # whatever a guest makes us raise is a finding
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            found = [
+                f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            ]
+            machine = Machine()
+        for what in found:
+            os.write(
+                say,
+                f"found {seed} {what[:400]}\n".replace("\n", " ", what[:400].count("\n")).encode(),
+            )
+
+
+def start(share: Share) -> None:
+    """Give the share to a new process."""
+    share.pipe, say = os.pipe()
+    share.heard, share.rest = time.monotonic(), b""
+    share.pid = os.fork()
+    if share.pid == 0:
+        faulthandler.disable()
+        try:
+            work(share.next, share.end, say)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(3)
+        os._exit(0)
+    os.close(say)
+
+
+def listen(share: Share) -> list[str]:
+    """Read what the child says; return findings. An empty read is its end."""
+    data = os.read(share.pipe, 65536)
+    if not data:
+        return finish(share)
+    *lines, share.rest = (share.rest + data).split(b"\n")
+    share.heard, found = time.monotonic(), []
+    for line in lines:
+        word, _, text = line.decode().partition(" ")
+        if word == "at":
+            share.next = int(text)
+        else:
+            found.append(text)
+    return found
+
+
+def finish(share: Share) -> list[str]:
+    """Bury the child; go on behind the seed that killed it."""
+    os.close(share.pipe)
+    _, status = os.waitpid(share.pid, 0)
+    share.pipe = -1
+    if status == 0:
+        return []
+    code = os.waitstatus_to_exitcode(status)
+    killed = f"{share.next} the process died: {f'signal {-code}' if code < 0 else f'status {code}'}"
+    share.next += 1
+    if share.next < share.end:
+        start(share)
+    return [killed]
+
+
+def run(count: int, seed: int, jobs: int) -> int:
+    """Run them all; print findings as they come; return how many."""
+    size, found = -(-count // jobs), 0
+    shares = [Share(at, min(at + size, seed + count)) for at in range(seed, seed + count, size)]
+    for share in shares:
+        start(share)
+    while pipes := {share.pipe: share for share in shares if share.pipe >= 0}:
+        ready, _, _ = select.select(list(pipes), [], [], 1)
+        for text in [text for pipe in ready for text in listen(pipes[pipe])]:
+            print("seed", text, flush=True)
+            found += 1
+        for share in shares:
+            if share.pipe >= 0 and time.monotonic() - share.heard > HANG_SECONDS:
+                print("seed", share.next, f"hangs: nothing for {HANG_SECONDS} s", flush=True)
+                os.kill(share.pid, 9)
+                share.heard, found = time.monotonic(), found + 1
+    return found
+
+
+def main() -> int:
+    """Read the options, run, sum up."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="the first program's number")
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    began = time.monotonic()
+    found = run(options.count, options.seed, options.jobs)
+    seconds = time.monotonic() - began
+    print(f"{options.count} programs from seed {options.seed}, {found} findings, {seconds:.0f} s")
+    return int(found > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
