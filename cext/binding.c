@@ -48,6 +48,12 @@ static bool bind_unicorn(const char *path)
 #define RESOLVE(name) if (!resolve(library, #name, &lib.name, path)) return false;
     BOUND_UNICORN(RESOLVE)
 #undef RESOLVE
+    unsigned version = lib.uc_version(NULL, NULL);
+    if ((version & UNICORN_MASK) != UNICORN_VERSION)
+        return binding_refuse("unicorn %u.%u.%u was found, but 2.1.4 is needed: pip install unicorn==2.1.4",
+                              version >> 24, version >> 16 & 255, version >> 8 & 255);
+    if (!catch_aborts(library))
+        return binding_refuse("unicorn 2.1.4 from PyPI is needed, %s is another build: pip install unicorn==2.1.4", path);
     const struct { const char *name; void *slot; } internals[] = {
         {"tlb_flush_x86_64", &lib.internal.tlb_flush},
         {"tlb_flush_page_x86_64", &lib.internal.tlb_flush_page},
@@ -59,12 +65,6 @@ static bool bind_unicorn(const char *path)
     for (size_t i = 0; i < sizeof internals / sizeof *internals; i++)
         if (!resolve(library, internals[i].name, internals[i].slot, path))
             return false;
-    unsigned version = lib.uc_version(NULL, NULL);
-    if ((version & UNICORN_MASK) != UNICORN_VERSION)
-        return binding_refuse("unicorn %u.%u.%u was found, but 2.1.4 is needed: pip install unicorn==2.1.4",
-                              version >> 24, version >> 16 & 255, version >> 8 & 255);
-    if (!catch_aborts(library))
-        return binding_refuse("unicorn 2.1.4 from PyPI is needed, %s is another build: pip install unicorn==2.1.4", path);
     return true;
 }
 
