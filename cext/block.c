@@ -174,17 +174,40 @@ static void take_back(struct engine *e, const struct block *b, uint64_t pc)
     e->retired -= b->counted - done;
 }
 
+static bool holds_instruction(const struct engine *e, const struct block *b, uint64_t pc, uint32_t size)
+{
+    uint64_t at = b->real_pc;
+    for (uint32_t n = 0; n < b->total && at <= pc; n++) {
+        uint32_t length = e->lengths[b->lengths + n];
+        if (at == pc)
+            return length == size;
+        at += length;
+    }
+    return false;
+}
+
+/* Whether the CALL at `pc` has just been carried out: it calls itself, and its return address is on the stack. */
+static bool has_called_itself(struct engine *e, const struct block *left, uint64_t pc, uint32_t size)
+{
+    uint64_t mask = stack_bits(e) == 64 ? ~0ull : (1ull << stack_bits(e)) - 1;
+    uint64_t at = (e->core->regs[RSP] & mask) + (in_64bit_code(e) ? 0 : e->core->segs[SS].base);
+    uint16_t top = 0, next = (uint16_t)(e->core->rip + size);
+    if (left->real_pc == pc)
+        return false;              /* and would have done so in the block that is there already */
+    return peek_code(e, at, &top, sizeof top) == sizeof top && top == next;
+}
+
 /* A store into the running block makes TCG drop the block and carry out that one instruction again in a block of its
  * own, unannounced. Such a block is of one instruction which is not the last of `left`, where blocks end by
  * themselves; but for a CALL, that may write too. In single steps every block has one instruction, and a trap after it. */
 static bool is_second_try(struct engine *e, const struct block *left, const struct block *b)
 {
-    if (!left->engine || b->total != 1 || !contains(left, b->real_pc))
+    if (!left->engine || b->total != 1 || !holds_instruction(e, left, b->real_pc, b->size))
         return false;
     if (e->core->eflags & 0x100)
         return left->real_pc == b->real_pc && !(b->flags & BLOCK_REP);
     bool last = b->real_pc + b->size == left->real_pc + left->size;
-    return !last || e->scan->id == X86_INS_CALL;
+    return !last || (e->scan->id == X86_INS_CALL && !has_called_itself(e, left, b->real_pc, b->size));
 }
 
 static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size, const struct block *left)
