@@ -166,6 +166,7 @@ void block_events_for_one_instruction(struct engine *e, bool by_mov_ss)
 {
     e->core->hflags |= HF_INHIBIT_IRQ;
     e->shadow_is_mov_ss = by_mov_ss;
+    e->mov_ss_at = e->retired + 1;     /* behind the instruction that is being carried out */
 }
 
 void clear_event_shadow(struct engine *e)
@@ -179,6 +180,9 @@ void set_nmi_blocking(struct engine *e, bool blocked)
     e->nmi_blocked = blocked;
     update_limit(e);
 }
+
+/* TCG ends a shadow by itself, and begins one at STI: that one is not ours. */
+bool in_mov_ss_shadow(const struct engine *e) { return events_blocked(e) && e->shadow_is_mov_ss && e->mov_ss_at == e->retired; }
 
 bool events_blocked(const struct engine *e) { return e->core->hflags & HF_INHIBIT_IRQ; }
 

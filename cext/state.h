@@ -115,6 +115,7 @@ struct engine {
     int cpl;                       /* what the guest believes */
     int iopl;
     bool guest_tf, shadow_is_mov_ss, nmi_blocked;
+    uint64_t mov_ss_at;            /* how many had retired when the MOV SS shadow began; it lasts for one instruction */
     bool implicit_access;          /* descriptor tables and the TSS: EFLAGS.AC does not lift SMAP */
     uint8_t cs_dpl;
     uint64_t rf_at;                /* RF in the core is valid while this many have retired */
@@ -178,6 +179,7 @@ void resolve_pending(struct engine *e, const struct event *during);
 void raise_event(struct engine *e, struct event event);      /* exits if intercepted, else inject() */
 void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */
 bool events_blocked(const struct engine *e);
+bool in_mov_ss_shadow(const struct engine *e);
 void update_limit(struct engine *e);
 
 /* decode.c */

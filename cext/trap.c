@@ -152,7 +152,7 @@ static void instruction_done(struct engine *e, const struct insn *i, bool tf)
     if (ends_with_new_tf(i))
         tf = e->guest_tf;
     uint64_t hits = unlikely(e->debug.hits) ? debug_take_hits(e) : 0, cause = hits | (tf ? DR6_BS : 0);
-    if (cause && !e->exit_ready && !e->shadow_is_mov_ss)
+    if (cause && !e->exit_ready && !in_mov_ss_shadow(e))
         debug_exception(e, cause);
     else if (hits && !e->exit_ready)
         hold_back(e, hits);

@@ -93,6 +93,7 @@ bool load_guest(struct engine *e, struct vcpu *v)
     e->cs_dpl = c->segs[CS].flags >> DESC_DPL_SHIFT & 3;
     e->cpl = !(c->cr[0] & CR0_PE) ? 0 : flags >> 17 & 1 ? 3 : (int)(c->segs[SS].flags >> DESC_DPL_SHIFT & 3);
     e->shadow_is_mov_ss = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_MOV_SS;
+    e->mov_ss_at = e->retired;
     e->nmi_blocked = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_NMI;
     bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
     c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
@@ -148,7 +149,7 @@ void save_guest(struct engine *e)
     *field(e, VMCS_GUEST_GDTR_LIMIT) = c->gdt.limit;
     *field(e, VMCS_GUEST_IDTR_BASE) = c->idt.base;
     *field(e, VMCS_GUEST_IDTR_LIMIT) = c->idt.limit;
-    uint64_t shadow = !events_blocked(e) ? 0 : e->shadow_is_mov_ss ? INTERRUPTIBILITY_BLOCKING_BY_MOV_SS : INTERRUPTIBILITY_BLOCKING_BY_STI;
+    uint64_t shadow = !events_blocked(e) ? 0 : in_mov_ss_shadow(e) ? INTERRUPTIBILITY_BLOCKING_BY_MOV_SS : INTERRUPTIBILITY_BLOCKING_BY_STI;
     *field(e, VMCS_GUEST_INTERRUPTIBILITY_INFO) = shadow | (e->nmi_blocked ? INTERRUPTIBILITY_BLOCKING_BY_NMI : 0);
 }
 
