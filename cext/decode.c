@@ -1,7 +1,7 @@
 /* The instruction that trapped: decoded by capstone once, then found by its address and bytes. */
 #include "state.h"
 
-struct decoded { uint64_t linear; uint8_t bytes[15], bits; bool valid; struct insn insn; };
+struct decoded { uint64_t linear; uint8_t bytes[15], mode; bool valid; struct insn insn; };
 
 enum { CACHE = DECODED };
 
@@ -113,7 +113,6 @@ static const struct insn *fill(struct engine *e, struct decoded *d, uint64_t lin
         return NULL;
     translate(e, &d->insn, e->scan, bits);
     d->linear = linear;
-    d->bits = (uint8_t)bits;
     d->valid = true;
     return &d->insn;
 }
@@ -122,14 +121,15 @@ const struct insn *decode_at_rip(struct engine *e)
 {
     uint64_t linear;
     uint8_t bytes[15] = {0};
-    int bits = code_bits(e);
+    int bits = code_bits(e), mode = bits | in_real_mode(e) << 7 | in_v8086(e);
     linear_rip(e, &linear);
     size_t n = peek_code(e, linear, bytes, sizeof bytes);
     struct decoded *d = &e->decoded[(linear ^ linear >> 12) % CACHE];
-    if (d->valid && d->linear == linear && d->bits == bits && !memcmp(d->bytes, bytes, d->insn.length))
+    if (d->valid && d->linear == linear && d->mode == mode && !memcmp(d->bytes, bytes, d->insn.length))
         return &d->insn;
     memcpy(d->bytes, bytes, sizeof bytes);
     const struct insn *i = fill(e, d, linear, n, bits);
+    d->mode = (uint8_t)mode;       /* what is sensitive depends on it */
     if (!i)
         raise_fault(e, 6, 0);
     return i;
