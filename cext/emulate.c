@@ -220,6 +220,8 @@ static bool do_far(struct engine *e, const struct insn *i)
 
 bool do_sensitive(struct engine *e, const struct insn *i)
 {
+    if (has_fragile_flags(i->id, i->opcode, i->modrm))
+        return op_fragile_flags(e, i);
     if (i->prefix_lock)
         return raise_fault(e, 6, 0);
     switch (i->id) {

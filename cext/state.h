@@ -215,6 +215,10 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
 bool is_sensitive(const struct engine *e, const cs_insn *i);
 
+/* flagged.c */
+bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
+bool op_fragile_flags(struct engine *e, const struct insn *i);
+
 /* vmcs.c */
 bool load_guest(struct engine *e, struct vcpu *v);
 void save_guest(struct engine *e);
