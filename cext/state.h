@@ -43,7 +43,7 @@ struct page {
 };
 
 struct refusal {                   /* why the last TLB fill was refused */
-    bool valid, lookahead;
+    bool valid, lookahead, own_code;
     enum access access;
     uint64_t page;
 };

@@ -166,10 +166,29 @@ static uint32_t grant_fetch(struct engine *e, struct page *p)
     return UC_PROT_READ | UC_PROT_EXEC;
 }
 
+static bool runs_in(struct engine *e, uint64_t page)
+{
+    uint64_t hpa;
+    if (!e->block)
+        return false;
+    uint64_t first = e->block->real_pc, last = first + e->block->size - 1;
+    return (code_page(e, first, &hpa) && hpa >> 12 == page) || (last >> 12 != first >> 12 && code_page(e, last, &hpa) && hpa >> 12 == page);
+}
+
+/* The code of the running block must not be dropped under it: it would go on in its old form to its end. With TF the end
+ * is here; through an executable mapping Unicorn looks after it. */
+static bool stores_under_itself(struct engine *e, const struct tlb_entry *t, bool user)
+{
+    uint64_t page = t->hpa >> 12;
+    return e->pages[page].state == PAGE_CODE && !permitted(e, t->rights, ACCESS_FETCH, user) && !(e->core->eflags & 0x100) &&
+           runs_in(e, page);
+}
+
 static uint32_t grant_store(struct engine *e, struct page *p, uint64_t page, bool executable)
 {
     mark_dirty(e, page);
-    if (p->state == PAGE_CODE && executable && ++p->stores <= STORES_BEFORE_DEMOTION) {
+    if (p->state == PAGE_CODE && executable && (p->stores < STORES_BEFORE_DEMOTION || runs_in(e, page))) {
+        p->stores += p->stores < STORES_BEFORE_DEMOTION;
         p->exec_grant = e->grants;
         return UC_PROT_ALL;
     }
@@ -238,6 +257,11 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     struct tlb_entry *t = lookup(e, page, access, user);
     if (!t)
         return refuse(e, page, access, false);
+    if (access == ACCESS_WRITE && stores_under_itself(e, t, user)) {
+        refuse(e, page, access, false);
+        e->refusal.own_code = true;
+        return false;
+    }
     out->paddr = t->hpa;
     out->perms = grant(e, t, access, user);
     if (!(t->rights & TLB_GLOBAL) && e->nonglobal_count <= NONGLOBAL_MAX) {

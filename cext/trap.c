@@ -355,7 +355,9 @@ void handle_refusal(struct engine *e)
     settle_block(e);
     if (unlikely(e->debug.let_in))
         debug_give_up(e);
-    if (e->refusal.access == ACCESS_FETCH)
+    if (e->refusal.own_code)
+        step_through_page(e);
+    else if (e->refusal.access == ACCESS_FETCH)
         fetch_refused(e, linear, last);
     else
         data_refused(e, linear);
