@@ -15,7 +15,8 @@ from vmm.config import Config
 from vmm.memory.guest import PRIVATE_PAGES
 
 PAGE: Final = 4096
-FIRST_FREE: Final = 1  # private page 0 is the MSR bitmap; the others carry a pattern
+FIRST_FREE: Final = 2  # private pages: MSR bitmap, bounce page; the others carry a pattern
+ALL_SHORT: Final = 40  # slices, after which they become longer: other programs want time too
 SLEEP_SECONDS: Final = 0.12  # longer than the window in which Unicorn looks at its TLB's use
 _STATE: Final = [field for field in Field if field.group is Group.GUEST_STATE]
 _PLAIN: Final = ("cr2", "dr6", "star", "lstar", "cstar", "fmask", "kernel_gs_base", "tsc_aux")
@@ -46,7 +47,7 @@ class Machine:
         view, size = self.vm.memory.ram.view, self.vm.memory.size
         pattern = Random(0).randbytes((PRIVATE_PAGES - FIRST_FREE) * PAGE)
         view[size + FIRST_FREE * PAGE : size + PRIVATE_PAGES * PAGE] = pattern
-        self._around: Final = bytes(view[size : size + PRIVATE_PAGES * PAGE])
+        self._around: Final = self._bytes_around()
         self._fresh: Final = self.vm.snapshot()
 
     def _watch(self, _vcpu: Any, vmexit: Exit) -> None:
@@ -78,10 +79,12 @@ class Machine:
         vm, began = self.vm, self.vm.pcpu.instructions
         start = vm.clock.now
         end = start + program.limit
-        longest = slices.choice((1, 2, 5, 30, 200)) if slices else program.limit
+        longest, pieces = slices.choice((1, 2, 5, 30, 200)) if slices else 0, 0
         while not vm.is_stopped() and vm.clock.now < end:
-            before = vm.clock.now
-            vm.scheduler.run(min(end, before + (slices.randint(1, longest) if slices else longest)))
+            before, pieces = vm.clock.now, pieces + 1
+            size = slices.randint(1, longest) if slices else program.limit
+            vm.scheduler.run(min(end, before + size))
+            longest += 10 * (pieces > ALL_SHORT)
             if vm.clock.now == before:
                 break  # halted, and nothing will ever wake it
             if slices and sleep and slices.random() < 0.1:
@@ -104,8 +107,12 @@ class Machine:
 
     def has_touched_others(self) -> bool:
         """Whether bytes behind the guest's memory changed."""
+        return self._bytes_around() != self._around
+
+    def _bytes_around(self) -> bytes:
         view, size = self.vm.memory.ram.view, self.vm.memory.size
-        return bytes(view[size : size + PRIVATE_PAGES * PAGE]) != self._around
+        whole = bytes(view[size : size + PRIVATE_PAGES * PAGE])
+        return whole[:PAGE] + whole[FIRST_FREE * PAGE :]
 
 
 def _config() -> Config:
