@@ -1,0 +1,77 @@
+"""kvm-unit-tests: kernels that nobody here wrote. RING1_KUT_DIR names the folder of `*.flat`.
+
+The images are not part of this repository. `Expected.passes` is what a correct machine prints;
+SKIP is the honest answer where CPUID does not offer the feature.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vmm import VM, Result
+
+pytestmark = pytest.mark.oracle
+
+FOLDER = os.environ.get("RING1_KUT_DIR")
+if FOLDER is None:
+    pytest.skip("RING1_KUT_DIR is unset: it names the folder of *.flat", allow_module_level=True)
+
+MOST_INSTRUCTIONS = 2_000_000_000
+PASSED, SKIPPED = 0 << 1 | 1, 77 << 1 | 1
+ENVIRONMENT = "NR_CPUS=1\nMEMSIZE=128\nMEMLIMIT=128\nTEST_DEVICE=1\nBOOTLOADER=1\n"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one image prints and how it ends."""
+
+    image: str
+    passes: int
+    may_skip: bool = False
+
+
+RUNGS = [
+    Expected("dummy", 0),
+    Expected("setjmp", 10),
+    Expected("realmode", 127),
+    Expected("tsc", 3),
+    Expected("idt_test", 4),
+    Expected("eventinj", 13),
+    Expected("umip", 21, may_skip=True),
+]
+
+
+def boot(name: str, environment: Path) -> tuple[Result, list[str]]:
+    """How the run ended, and the lines that the image printed."""
+    image = Path(str(FOLDER)) / f"{name}.flat"
+    if not image.exists():
+        pytest.skip(f"{image} does not exist")
+    serial = bytearray()
+    with VM(
+        image,
+        memory="128M",
+        initrds=[environment],
+        serial_output=serial.extend,
+        max_instructions=MOST_INSTRUCTIONS,
+        reboot=False,
+    ) as vm:
+        result = vm.run()
+    return result, serial.decode(errors="replace").replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("expected", RUNGS, ids=lambda expected: expected.image)
+def test_rung(expected: Expected, tmp_path: Path) -> None:
+    environment = tmp_path / "env"
+    environment.write_text(ENVIRONMENT)
+    result, lines = boot(expected.image, environment)
+    text = "\n".join(lines[-60:])
+    assert not [line for line in lines if line.startswith("FAIL")], text
+    skipped = [line for line in lines if line.startswith("SKIP") or "not available" in line]
+    if skipped and expected.may_skip:
+        assert result.status in (PASSED, SKIPPED), result.message + text
+        pytest.skip(f"the machine does not offer it: {skipped[0]}")
+    assert result.status == PASSED, result.message + "\n" + text
+    assert len([line for line in lines if line.startswith("PASS")]) == expected.passes, text
+    assert not [line for line in lines if "unexpected failure" in line], text
