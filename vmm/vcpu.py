@@ -20,6 +20,7 @@ from vmm.outcome import Outcome
 from vmm.watchers import Watchers
 
 StopGuest = Callable[..., None]
+_IF: Final = 1 << 9
 
 
 class Activity(Enum):
@@ -164,7 +165,12 @@ class Vcpu(ArchitecturalView):
             self.look_for_events = True
         return self.activity is Activity.RUNNING
 
+    def can_wake(self) -> bool:
+        """Whether it runs, or is halted in a way that some later event can end."""
+        if self.activity is not Activity.HALTED:
+            return self.activity is Activity.RUNNING
+        takes_interrupts = bool(self.regs.rflags & _IF)
+        return takes_interrupts or self.nmi_pending or self.board.can_send_nmi()
+
     def _has_wake_event(self) -> bool:
-        return self.nmi_pending or (
-            bool(self.regs.rflags & 1 << 9) and self.lapic.interrupt_pending()
-        )
+        return self.nmi_pending or (bool(self.regs.rflags & _IF) and self.lapic.interrupt_pending())

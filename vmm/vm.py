@@ -205,6 +205,9 @@ class VM:
             self.stop(StopReason.LIMIT, f"reached --max-instructions {most}")
 
     def _can_go_on(self) -> bool:
+        """Halted for good: nobody runs, and no interrupt is taken or none will ever come."""
+        if not any(vcpu.can_wake() for vcpu in self.vcpus):
+            return False
         if self.board.next_event() is not None or self.wait_idle is not None:
             return True
         return any(vcpu.is_runnable() for vcpu in self.vcpus)

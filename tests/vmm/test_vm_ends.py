@@ -31,6 +31,49 @@ def test_halting_for_good() -> None:
     assert result.instructions == 1  # before the exit of HLT
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_halting_for_good_beside_a_running_timer(waits: bool) -> None:
+    """With interrupts off, neither a tick nor a key wakes anybody."""
+    text = "mov al, 0x34; out 0x43, al; mov al, 0xff; out 0x40, al; out 0x40, al; cli; hlt"
+    with VM(
+        elf64(text),
+        memory="4M",
+        wait_idle=(lambda _seconds: None) if waits else None,
+        max_cycles=10**8,
+    ) as vm:
+        result = vm.run()
+    assert (result.status, result.reason) == (0, "halted")
+
+
+def test_halted_with_interrupts_on_waits_for_the_timer() -> None:
+    """INT 8 of the PIT, in real mode: the handler ends the run."""
+    image = real16("""
+        xor ax, ax
+        mov ds, ax
+        mov ss, ax
+        mov sp, 0x7000
+        mov word ptr [0x20], 0x500
+        mov word ptr [0x22], 0
+        mov byte ptr [0x500], 0xb0
+        mov byte ptr [0x501], 0x09
+        mov byte ptr [0x502], 0xe6
+        mov byte ptr [0x503], 0xf4
+        mov al, 0x30
+        out 0x43, al
+        mov al, 0xff
+        out 0x40, al
+        out 0x40, al
+        sti
+        hlt
+        cli
+        hlt
+    """)
+    with VM(image, memory="1M", max_cycles=10**9) as vm:
+        result = vm.run()
+    assert result.status == 9 << 1 | 1
+    assert result.ledger["idle"] > 0.99 * 65535 / 1_193_182 * 2_500_000_000
+
+
 def test_shutdown_port() -> None:
     text = "mov dx, 0x8900;" + "".join(f"mov al, {ord(c)}; out dx, al;" for c in "Shutdown")
     assert run(text + "ud2").reason == "poweroff"
@@ -96,10 +139,21 @@ def test_a_limit_ends_a_guest_that_only_faults() -> None:
 
 
 def test_a_limit_ends_an_idle_guest() -> None:
-    """The timer wakes it for ever."""
-    result = run("sti; mov al, 0x34; out 0x43, al; again: hlt; jmp again", max_cycles=10**9)
-    assert result.status in (66, 68)  # without an IDT the first tick is a triple fault
-    assert result.cycles <= 10**9
+    """An I/O APIC pin wired as an NMI may still come, so that CLI; HLT is not the end."""
+    text = """
+        mov edi, 0xfec00000
+        mov dword ptr [rdi], 0x14
+        mov dword ptr [rdi + 16], 0x400
+        mov al, 0x30
+        out 0x43, al
+        cli
+        hlt
+    """
+    result = run(text, max_cycles=10**9)
+    assert result.status == 0  # the PIT waits for its count: no event
+    start = "mov al, 0x34; out 0x43, al; mov al, 0xff; out 0x40, al; out 0x40, al; cli"
+    result = run(text.replace("cli", start).replace("0x14", "0x16"), max_cycles=10**9)
+    assert (result.status, result.reason, result.cycles) == (68, "limit", 10**9)
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "timeout"])

@@ -51,6 +51,10 @@ class IoApic(Untimed):
                 self._table[pin] = entry & ~REMOTE_IRR
                 self._service(pin)
 
+    def can_send_nmi(self) -> bool:
+        """Whether an unmasked pin is a non-maskable interrupt."""
+        return any(entry & (MASKED | 0x700) == DeliveryMode.NMI << 8 for entry in self._table)
+
     def read(self, offset: int, size: int) -> int:
         """Return the index or the register that it chose."""
         if offset not in (SELECT, WINDOW):

@@ -31,10 +31,11 @@ from vmm.devices.exitport import ExitPort, ShutdownPort
 from vmm.devices.fwcfg import FwCfg
 from vmm.devices.i8042 import KeyboardController
 from vmm.devices.interrupt_lines import InterruptLines
-from vmm.devices.ioapic import IoApic
+from vmm.devices.ioapic import MASKED, IoApic
 from vmm.devices.lapic import LocalApic
-from vmm.devices.lapic_bus import ApicBus
+from vmm.devices.lapic_bus import ApicBus, DeliveryMode
 from vmm.devices.lapic_pins import CpuPins
+from vmm.devices.lapic_registers import Reg
 from vmm.devices.pic import Pic
 from vmm.devices.pit import Pit
 from vmm.devices.resetport import Latch, Port92, ResetControl
@@ -149,6 +150,13 @@ class Board:
         """Take terminal input for the serial port."""
         self.serial.receive(data)
         self._stale = True
+
+    def can_send_nmi(self) -> bool:
+        """Whether a device's line is wired to a processor's NMI: by the I/O APIC or LINT0."""
+        nmi = DeliveryMode.NMI << 8
+        return self.ioapic.can_send_nmi() or any(
+            lapic.page[Reg.LVT_LINT0] & (MASKED | 0x700) == nmi for lapic in self.lapics
+        )
 
     def save(self) -> dict[str, State]:
         """Return every device's state by its name."""

@@ -56,6 +56,8 @@ class RoundRobin:
                 self.current = vcpu
                 vcpu.look_for_events = True
                 return vcpu, limit if len(self.vcpus) == 1 else min(limit, self.turn_ends)
+            if not any(vcpu.can_wake() for vcpu in self.vcpus):
+                return None
             if not self.pass_time(event, limit):
                 return None
         return None
