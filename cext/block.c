@@ -11,7 +11,6 @@
 #include "state.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { HOOK_BEGIN = 24, HOOK_END = 32, HOOK_CALLBACK = 40, HOOK_DATA = 48 };   /* struct hook, proved below */
 #define NO_CODE_HOOK 0xfffffffffffffff0ull
@@ -28,11 +27,7 @@ bool blocks_create(struct engine *e)
     return true;
 }
 
-void blocks_destroy(struct engine *e)
-{
-    free(e->blocks);
-    free(e->lengths);
-}
+void blocks_destroy(struct engine *e) { free(e->blocks), free(e->lengths); }
 
 static void next_record(struct engine *e)
 {
