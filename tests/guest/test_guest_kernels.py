@@ -4,8 +4,6 @@ A check that fails must be listed in the row's ``[test.ring1] defects`` with the
 A listed check that passes fails the test too: the list only says what is wrong today.
 """
 
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -25,18 +23,6 @@ WILD_STATUSES = {0, 66, 68}  # or odd: it found the exit port
 def name_of(row: dict[str, Any]) -> str:
     """Test identity: the image and the words of its command line."""
     return "-".join([row["image"], *row["cmdline"].split()])
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of freshly built images."""
-    if shutil.which("gcc") is None or shutil.which("make") is None:
-        pytest.skip("gcc and make are needed to build the guest kernels")
-    out = tmp_path_factory.mktemp("guest")
-    command = ["make", "-s", "-j2", "-C", str(ROOT / "guest_kernel"), f"OUT={out}", "all"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return out
 
 
 def boot(row: dict[str, Any], images: Path, most: int) -> tuple[Result, str]:
