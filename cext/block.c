@@ -106,6 +106,8 @@ static void scan(struct engine *e, struct block *b)
     if (left)
         scan_unknown(e, b, at, left, address);
     b->counted = b->total;
+    if (!left && b->total && e->scan->id == X86_INS_CALL)
+        b->flags |= BLOCK_CALL;
     if (!left && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP;
         b->counted--;
@@ -181,14 +183,12 @@ static bool holds_instruction(const struct engine *e, const struct block *b, uin
     return false;
 }
 
-/* Whether the CALL at `pc` has just been carried out: it calls itself, and its return address is on the stack. */
-static bool has_called_itself(struct engine *e, const struct block *left, uint64_t pc, uint32_t size)
+/* Whether the CALL that is `b` has just been carried out: it calls itself, and its return address is on the stack. */
+static bool has_called_itself(struct engine *e, const struct block *b)
 {
     uint64_t mask = stack_bits(e) == 64 ? ~0ull : (1ull << stack_bits(e)) - 1;
     uint64_t at = (e->core->regs[RSP] & mask) + (in_64bit_code(e) ? 0 : e->core->segs[SS].base);
-    uint16_t top = 0, next = (uint16_t)(e->core->rip + size);
-    if (left->real_pc == pc)
-        return false;              /* and would have done so in the block that is there already */
+    uint16_t top = 0, next = (uint16_t)(e->core->rip + b->size);
     return peek_code(e, at, &top, sizeof top) == sizeof top && top == next;
 }
 
@@ -202,13 +202,13 @@ static bool is_second_try(struct engine *e, const struct block *left, const stru
     if (e->core->eflags & 0x100)
         return left->real_pc == b->real_pc && !(b->flags & BLOCK_REP);
     bool last = b->real_pc + b->size == left->real_pc + left->size;
-    return !last || (e->scan->id == X86_INS_CALL && !has_called_itself(e, left, b->real_pc, b->size));
+    return !last || (b->flags & BLOCK_CALL && !has_called_itself(e, b));
 }
 
 static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size, const struct block *left)
 {
     if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size) {
-        if (b->flags & BLOCK_SECOND_TRY && left->engine && contains(left, pc))
+        if (b->flags & BLOCK_SECOND_TRY && is_second_try(e, left, b))
             take_back(e, left, pc);
         return b;
     }
@@ -300,13 +300,15 @@ static void skip_exit_check(struct engine *e, uint8_t *code)
     enum { LENGTH = 17, MOVABS_RDI = 0xbf48, XOR_ESI_ESI = 0xf633, CALL = 0xe8, JMP_OVER = (LENGTH - 2) << 8 | 0xeb };
     uint64_t argument;
     int32_t relative;
+    uint16_t first, second, jump = JMP_OVER;
+    memcpy(&first, code, 2);
+    memcpy(&second, code + 10, 2);
     memcpy(&argument, code + 2, 8);
     memcpy(&relative, code + 13, 4);
     bool calls = code[12] == CALL && (uintptr_t)(code + LENGTH + relative) == lib.internal.check_exit_request;
-    bool passes = *(uint16_t *)(void *)code == MOVABS_RDI && argument == (uint64_t)e->uc &&
-                  *(uint16_t *)(void *)(code + 10) == XOR_ESI_ESI;
+    bool passes = first == MOVABS_RDI && argument == (uint64_t)e->uc && second == XOR_ESI_ESI;
     if (calls && passes && layout.no_exit_request)
-        *(uint16_t *)(void *)code = JMP_OVER;
+        memcpy(code, &jump, sizeof jump);
 }
 
 static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size, uint8_t *back)

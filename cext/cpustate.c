@@ -111,6 +111,8 @@ static struct core_segment *core_segment(struct engine *e, int seg)
 void set_segment(struct engine *e, int seg, uint16_t selector, uint64_t base, uint32_t limit, uint32_t flags)
 {
     struct core_segment *s = core_segment(e, seg);
+    if (seg == CS && flags & DESC_L && in_long_mode(e))
+        base = 0;                  /* the processor ignores it in 64-bit mode, TCG does not */
     *s = (struct core_segment){.selector = selector, .base = base, .limit = limit, .flags = flags & 0x00f0ff00};
     if (seg == CS)
         e->cs_dpl = flags >> DESC_DPL_SHIFT & 3;

@@ -20,7 +20,7 @@ struct block {
     uint16_t sensitive;            /* offset of the first instruction that must trap */
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
 };
-enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8 };
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16 };
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)

@@ -89,6 +89,8 @@ bool load_guest(struct engine *e, struct vcpu *v)
     load_control(e);
     for (int seg = ES; seg <= TR; seg++)
         load_segment(e, seg);
+    if (in_64bit_code(e))
+        c->segs[CS].base = 0;      /* the processor ignores it there, TCG does not */
     load_tables(e);
     e->cs_dpl = c->segs[CS].flags >> DESC_DPL_SHIFT & 3;
     e->cpl = !(c->cr[0] & CR0_PE) ? 0 : flags >> 17 & 1 ? 3 : (int)(c->segs[SS].flags >> DESC_DPL_SHIFT & 3);
