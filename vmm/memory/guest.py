@@ -50,8 +50,12 @@ class GuestMemory:
         """Write bytes, as a device's DMA would: translated code there is dropped."""
         at = self._place(gpa, len(data))
         self.ram.view[at : at + len(data)] = data
-        if self._pcpu is not None and data:
-            self._pcpu.host_wrote(at, len(data))
+        self.wrote(at, len(data))
+
+    def wrote(self, at: int, size: int) -> None:
+        """Say that bytes were stored at machine address `at` through `ram.view`."""
+        if self._pcpu is not None and size:
+            self._pcpu.host_wrote(at, size)
 
     def _place(self, gpa: int, size: int) -> int:
         at = self.hpa(gpa, size)
