@@ -4,13 +4,16 @@ An access that one device decodes whole is handed over whole. A wider one, or on
 border of a range, is halved until each piece fits: what an ISA bus does with a dword access to byte
 ports. Where nobody answers, reads float to all ones and writes are dropped; each such address is
 reported once.
+
+Beside the ranges that stay (`register`) there are movable ones (`overlay`): PCI's BARs, which the
+guest puts anywhere. They show where nothing else is.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from vmm.devices.device import Device, Untimed
+from vmm.devices.device import Device, Registers, Timed, Untimed
 from vmm.errors import UsageError
 
 UnknownReport = Callable[[str, int, int, bool], None]
@@ -26,7 +29,7 @@ class Range:
 
     base: int
     end: int
-    device: Device
+    device: Registers
     offset_base: int
     width: int
     timed: bool
@@ -35,6 +38,18 @@ class Range:
     def holds(self, address: int, size: int) -> bool:
         """True if the device takes this access in one piece."""
         return self.base <= address and address + size <= self.end and size <= self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """A movable range: `size` bytes at `base`, decoded `width` bytes at once."""
+
+    base: int
+    size: int
+    registers: Registers
+    width: int
+    timed: bool
+    """An access may change the next event of the device behind."""
 
 
 class Bus:
@@ -47,7 +62,8 @@ class Bus:
         self.unknown: dict[int, int] = {}
         self.touched = True  # a device with events was accessed since somebody last cleared this
         self._bases: list[int] = []
-        self._ranges: list[Range] = []
+        self._ranges: list[Range] = []  # all of them; the fixed ones are in _fixed too
+        self._fixed: list[Range] = []
         self._devices: list[Device] = []
 
     def register(
@@ -58,7 +74,7 @@ class Bus:
         Raises UsageError when another device already answers there.
         """
         end = base + length
-        for other in self._ranges:
+        for other in self._fixed:
             if base < other.end and other.base < end:
                 raise UsageError(
                     f"{self.name} range {base:#x}-{end - 1:#x} of device {device.name!r} overlaps "
@@ -66,11 +82,21 @@ class Bus:
                     f"of device {other.device.name!r}: move one of them"
                 )
         timed = not isinstance(device, Untimed)
-        place = bisect_right(self._bases, base)
-        self._bases.insert(place, base)
-        self._ranges.insert(place, Range(base, end, device, offset_base, width, timed))
+        found = Range(base, end, device, offset_base, width, timed)
+        self._fixed.append(found)
+        self._insert(found)
         if all(device is not known for known in self._devices):
             self._devices.append(device)
+
+    def overlay(self, places: Iterable[Overlay]) -> None:
+        """Replace all movable ranges; where two overlap, the fixed one and the earlier one win."""
+        self.touched = True
+        self._ranges = sorted(self._fixed, key=lambda found: found.base)
+        self._bases = [found.base for found in self._ranges]
+        for place in places:
+            for start, end in self._gaps(place.base, place.base + place.size):
+                offset = start - place.base
+                self._insert(Range(start, end, place.registers, offset, place.width, place.timed))
 
     def devices(self) -> list[Device]:
         """Return each device once, in the order of registration."""
@@ -116,6 +142,21 @@ class Bus:
         self.touched = True
         fire_due(self._devices, now)
 
+    def _insert(self, found: Range) -> None:
+        place = bisect_right(self._bases, found.base)
+        self._bases.insert(place, found.base)
+        self._ranges.insert(place, found)
+
+    def _gaps(self, base: int, end: int) -> list[tuple[int, int]]:
+        """The parts of [base, end) that nobody has."""
+        gaps = []
+        for other in self._ranges:
+            if base < other.end and other.base < end:
+                if base < other.base:
+                    gaps.append((base, other.base))
+                base = other.end
+        return [*gaps, (base, end)] if base < end else gaps
+
     def _find(self, address: int, size: int) -> Range | None:
         """The last range that starts below the access's end, if it reaches into the access."""
         place = bisect_right(self._bases, address + size - 1) - 1
@@ -134,7 +175,7 @@ class Bus:
                 self.on_unknown(self.name, address, size, write)
 
 
-def earliest(devices: Iterable[Device]) -> int | None:
+def earliest(devices: Iterable[Timed]) -> int | None:
     """Return the smallest next_event() of `devices`, or None when nothing will happen."""
     first: int | None = None
     for device in devices:
@@ -144,7 +185,7 @@ def earliest(devices: Iterable[Device]) -> int | None:
     return first
 
 
-def fire_due(devices: Iterable[Device], now: int) -> None:
+def fire_due(devices: Iterable[Timed], now: int) -> None:
     """Fire each device whose event has come: earlier events first, then in the order given."""
     due = [(event, d) for d in devices if (event := d.next_event()) is not None and event <= now]
     for _, device in sorted(due, key=lambda pair: pair[0]):

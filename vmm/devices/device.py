@@ -27,10 +27,12 @@ class Clock(Protocol):
         """Cycles in a second of virtual time."""
 
 
-class Device(Protocol):
-    """One device as the bus and the scheduler see it."""
+class Registers(Protocol):
+    """What a bus asks of those who answer on it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
     def read(self, offset: int, size: int, /) -> int:
         """Return `size` (1, 2, 4, 8) bytes at `offset`, little-endian."""
@@ -38,11 +40,19 @@ class Device(Protocol):
     def write(self, offset: int, size: int, value: int, /) -> None:
         """Store the low `size` (1, 2, 4, 8) bytes of `value` at `offset`."""
 
+
+class Timed(Protocol):
+    """What the scheduler asks."""
+
     def next_event(self) -> int | None:
         """Return the absolute cycle of the next thing the device does by itself, or None."""
 
     def fire(self) -> None:
         """Do what is due (clock.now >= next_event()); the next event is then later, or None."""
+
+
+class Device(Registers, Timed, Protocol):
+    """One device as bus, scheduler and snapshots see it."""
 
     def save(self) -> State:
         """Return the whole state."""

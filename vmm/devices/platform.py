@@ -6,8 +6,10 @@
     0x040-043, 0x061       8254, port B                 processor, may be moved or switched off
     0x060, 0x064           8042             0xff000000  test memory    64 KiB
     0x070-071              MC146818
-    0x080                  POST code        lines
+    0x080                  POST code        0xe0000000  PCI configuration (ECAM), 1 MiB
+                                            lines
     0x092, 0xcf9           reset            0  8254 (I/O APIC pin 2)
+    0xcf8, 0xcfc-cff       PCI              16-19 PCI, with 10 and 11 for the PIC
     0x0e0-0e7, 0x2000-2017 test device      4  16550A
     0x0e9                  debug console    8  MC146818
     0x0f4-0f7              exit port        2  the slave PIC, nothing else
@@ -22,8 +24,10 @@ bootstrap processor passing the PIC, the PIT not counting.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Protocol
 
+from vmm.boardmap import ECAM_BASE, PCI_CONFIG_PORT, PCI_PIC_LINES
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
 from vmm.devices.debugcon import DebugConsole
 from vmm.devices.device import Clock, Device, State, Untimed
@@ -36,6 +40,9 @@ from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import ApicBus, DeliveryMode
 from vmm.devices.lapic_pins import CpuPins
 from vmm.devices.lapic_registers import Reg
+from vmm.devices.pci.access import ConfigPorts, Ecam
+from vmm.devices.pci.function import PciFunction
+from vmm.devices.pci.root import PciRoot
 from vmm.devices.pic import Pic
 from vmm.devices.pit import Pit
 from vmm.devices.resetport import Latch, Port92, ResetControl
@@ -73,7 +80,9 @@ class Outputs:
 class Saveable(Protocol):
     """What takes part in save() and restore()."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The key of its state."""
 
     def save(self) -> State:
         """Return the whole state."""
@@ -96,6 +105,7 @@ class Board:
     ioapic: IoApic
     lines: InterruptLines
     apic_bus: ApicBus
+    pci: PciRoot
     lapics: list[LocalApic] = field(default_factory=list)
     _devices: list[Device] = field(default_factory=list)
     _with_events: list[Device] = field(default_factory=list)
@@ -122,10 +132,22 @@ class Board:
         return self.lapics[cpu].covers(address) or self.memory.answers(address)
 
     def devices(self) -> list[Device]:
-        """Return every device: ports', memory's, local APICs; the order in which ties fire."""
+        """Return every device: ports', memory's, PCI, local APICs; the order in which ties fire."""
         if not self._devices:
-            self._devices = [*self.ports.devices(), *self.memory.devices(), *self.lapics]
+            buses = [*self.ports.devices(), *self.memory.devices()]
+            self._devices = [*buses, *self.pci.functions.values(), *self.lapics]
         return self._devices
+
+    def plug(self, function: PciFunction, slot: int | None = None) -> None:
+        """Put a PCI function into a slot (the first free one); a second one's name gets a number.
+
+        Raises UsageError when there is no room.
+        """
+        name, names = function.name, {device.name for device in self.devices()}
+        copies = (f"{name}-{number}" for number in count(2))
+        function.name = name if name not in names else next(n for n in copies if n not in names)
+        self.pci.plug(function, slot)
+        self._devices, self._with_events, self._stale = [], [], True
 
     def next_event(self) -> int | None:
         """Return the absolute cycle of the earliest device event, or None.
@@ -201,10 +223,11 @@ def build_board(
     lapics: list[LocalApic] = []
     pic = Pic(partial(_drive_lint0, lapics))
     lines = InterruptLines(pic, ioapic)
+    ports, mmio = Bus("port", out.unknown), Bus("memory", out.unknown)
     board = Board(
         clock=clock,
-        ports=Bus("port", out.unknown),
-        memory=Bus("memory", out.unknown),
+        ports=ports,
+        memory=mmio,
         serial=Serial(clock, out.serial, lines.source(SERIAL_IRQ)),
         pic=pic,
         pit=Pit(clock, lines.source(TIMER_IRQ)),
@@ -212,22 +235,17 @@ def build_board(
         ioapic=ioapic,
         lines=lines,
         apic_bus=apic_bus,
+        pci=PciRoot(ports, mmio, apic_bus, lines),
         lapics=lapics,
     )
     for cpu in range(cpus):
-        lapics.append(
-            LocalApic(
-                clock,
-                apic_bus,
-                cpu,
-                _pins(out, cpu),
-                x2apic=x2apic,
-                physical_bits=physical_bits,
-                pic=pic,
-                reschedule=board.reschedule,
-            )
-        )
+        lapic = LocalApic(
+            clock, apic_bus, cpu, _pins(out, cpu), x2apic=x2apic, physical_bits=physical_bits,
+            pic=pic, reschedule=board.reschedule,
+        )  # fmt: skip
+        lapics.append(lapic)
     _register_standard(board)
+    _register_pci(board, out)
     _register_ends(board.ports, out, cpus, memory)
     if test_device:
         _register_test_device(board, out)
@@ -261,6 +279,13 @@ def _register_standard(board: Board) -> None:
     board.memory.register(IOAPIC_BASE, 0x1000, board.ioapic)
 
 
+def _register_pci(board: Board, out: Outputs) -> None:
+    """The doors to configuration space; the reset control lies between its two ports."""
+    doors = ConfigPorts(board.pci, ResetControl(out.reset))
+    board.ports.register(PCI_CONFIG_PORT, 8, doors, width=4)
+    board.memory.register(ECAM_BASE, Ecam.SIZE, Ecam(board.pci))
+
+
 def _register_ends(ports: Bus, out: Outputs, cpus: int, memory: int) -> None:
     """The ports by which a guest resets, ends and reports, and fw_cfg."""
     keyboard = KeyboardController(out.reset)
@@ -268,7 +293,6 @@ def _register_ends(ports: Bus, out: Outputs, cpus: int, memory: int) -> None:
     ports.register(0x64, 1, keyboard, offset_base=4, width=1)
     ports.register(0x80, 1, Latch(), width=1)
     ports.register(0x92, 1, Port92(out.reset), width=1)
-    ports.register(0xCF9, 1, ResetControl(out.reset), width=1)
     ports.register(0xE9, 1, DebugConsole(out.debug), width=1)
     ports.register(0xF4, 4, ExitPort(out.debug_exit), width=4)
     ports.register(0x510, 2, FwCfg(cpus, memory), width=2)
@@ -284,8 +308,11 @@ def _register_test_device(board: Board, out: Outputs) -> None:
 
 
 def _leave_as_firmware(ports: Bus) -> None:
-    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, edges, no line masked."""
+    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, all lines open, PCI's levels."""
     for command, vectors, wiring in ((0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)):
         ports.write(command, 1, 0x11)
         for word in (vectors, wiring, 0x01):
             ports.write(command + 1, 1, word)
+    for line in PCI_PIC_LINES:
+        elcr = 0x4D0 + line // 8
+        ports.write(elcr, 1, ports.read(elcr, 1) | 1 << line % 8)

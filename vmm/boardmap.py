@@ -1,0 +1,21 @@
+"""Where things are on the board: addresses, ports and lines, for devices, boot and ACPI tables.
+
+Ranges are (first, first after). Guest-physical map beside RAM:
+
+    0xc0000000  512 MiB   PCI memory that firmware hands out, 32-bit BARs
+    0xe0000000  1 MiB     PCI configuration space of bus 0 (ECAM)
+    0xfec00000  4 KiB     I/O APIC
+    0xfee00000  1 MiB     local APICs; upstream writes are interrupt messages
+    0x100_0000_0000       PCI memory, 64-bit BARs: 1 TiB, above the largest RAM
+"""
+
+from typing import Final
+
+ECAM_BASE: Final = 0xE000_0000
+PCI_MEMORY: Final = (0xC000_0000, 0xE000_0000)
+PCI_MEMORY64: Final = (0x100_0000_0000, 0x140_0000_0000)
+PCI_PORTS: Final = (0xC000, 0x1_0000)
+"""Above the ports of ISA cards, whose aliases fill what lies below (PCI 3.0, "Address Maps")."""
+PCI_CONFIG_PORT: Final = 0xCF8
+PCI_LINES: Final = (16, 17, 18, 19)
+PCI_PIC_LINES: Final = (10, 11, 10, 11)
