@@ -119,6 +119,10 @@ class ArchitecturalView:
         """Return the guest's time-stamp counter."""
         return self.pcpu.clock.now + self.vmcs[Field.TSC_OFFSET] & _MASK64
 
+    def tsc_offset(self) -> int:
+        """Return the guest's time-stamp counter less the machine's cycles, modulo 2^64."""
+        return self.vmcs[Field.TSC_OFFSET]
+
     def set_tsc(self, value: int) -> None:
         """Make the guest's time-stamp counter read `value` now."""
         self.vmcs[Field.TSC_OFFSET] = value - self.pcpu.clock.now

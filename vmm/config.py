@@ -173,7 +173,6 @@ def _check_built(config: Config) -> None:
 
 
 _UNBUILT = {
-    "dialects": "--dialect",
     "disks": "--disk",
     "net": "--net",
     "trace": "--trace",

@@ -17,6 +17,7 @@ from vmm.exits.table import HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
 from vmm.outcome import Outcome
+from vmm.pv.roster import Roster
 from vmm.watchers import Watchers
 
 StopGuest = Callable[..., None]
@@ -45,6 +46,7 @@ class Surroundings:
     stop: StopGuest
     is_stopped: Callable[[], bool]
     unknown: Callable[[str, int, str], None]
+    dialects: Roster
 
 
 class Vcpu(ArchitecturalView):
@@ -63,6 +65,7 @@ class Vcpu(ArchitecturalView):
         self.stop: Final = around.stop
         self.is_stopped: Final = around.is_stopped
         self.note_unknown: Final = around.unknown
+        self.dialects: Final = around.dialects
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self.enter: Final = self.pcpu.entry_of(self.vmcs)
@@ -81,6 +84,7 @@ class Vcpu(ArchitecturalView):
         self.nmi_pending = False
         self.msrs: dict[int, int] = {}
         self.random_state = self.index
+        self.dialects.reset(self.index)
 
     def run(self, ends: int) -> None:
         """Run until cycle `ends`, a device's event, a halt or the end of the run.
@@ -141,6 +145,16 @@ class Vcpu(ArchitecturalView):
     def after_step(self, vmexit: Exit) -> Outcome:
         """Handle what ended a single step: nothing more to do if that was its deadline."""
         return Outcome.RESUME if vmexit.name == "DEADLINE" else self.handle(vmexit)
+
+    def write_tsc(self, value: int) -> None:
+        """The guest writes its time-stamp counter: those who tell time by it are told."""
+        self.set_tsc(value)
+        for hook in self.dialects.tsc_changed:
+            hook(self)
+
+    def flush_translations(self) -> None:
+        """Drop what the processor remembers of the guest's page tables."""
+        self.pcpu.flush_tlb()
 
     def init_signal(self) -> None:
         """INIT: registers as after reset, but for x87/SSE and CR0's cache bits; wait for SIPI."""

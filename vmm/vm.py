@@ -1,7 +1,7 @@
 """A VM: memory, vCPUs, devices and scheduler put together from a Config, and the doors to them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,9 +16,12 @@ from vmm.boot.memmap import ram_slots
 from vmm.config import Config
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
+from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError
 from vmm.memory.guest import GuestMemory
 from vmm.outcome import Stop, StopReason
+from vmm.pv.dialect import Machine
+from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
 from vmm.start import load, start
 from vmm.state import snapshot as state
@@ -77,8 +80,10 @@ class VM:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
         self.plan: Final = plan_for(self.config)
+        self.model: Final = CpuModel.load(self.config.cpu_model)
         self.clock: Final = Clock()
         self.memory: Final = GuestMemory(ram_slots(self.config.memory))
+        self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
         self.serial_output, self.poll_input, self.wait_idle = serial_output, poll_input, wait_idle
         self.unknown: set[tuple[str, int, str]] = set()
@@ -122,13 +127,22 @@ class VM:
         )
 
     def _make_vcpus(self) -> list[Vcpu]:
-        model = CpuModel.load(self.config.cpu_model)
+        model = replace(self.model, features=self.model.features - self.dialects.hides)
         around = Surroundings(
             self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
-            self.watchers, self.stop, self.is_stopped, self._note,
+            self.watchers, self.stop, self.is_stopped, self._note, self.dialects,
         )  # fmt: skip
-        return [Vcpu(index, around) for index in range(self.config.cpus)]
+        vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
+        self.dialects.attach(list(vcpus))
+        return vcpus
+
+    def _make_dialects(self) -> Roster:
+        machine = Machine(
+            self.memory, self.clock, DEFAULT_EPOCH, self.model.tsc_hz, self.model.bus_hz,
+            self.config.cpus,
+        )  # fmt: skip
+        return build_roster(self.config.dialects, machine)
 
     # ---- running ----
 

@@ -68,7 +68,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"technique": "trap"}, {"mmu": "shadow"}, {"timing": "detailed"}, {"dialects": ["kvm"]},
+        {"technique": "trap"}, {"mmu": "shadow"}, {"timing": "detailed"},
         {"disks": ["d"]}, {"net": "user"}, {"trace": "t"}, {"gdb": 1234}, {"wait": True},
         {"cpu_model": "skylake"},
     ],

@@ -1,6 +1,7 @@
 """CPUID: what the CPU model offers, and who the hypervisor is.
 
-Leaf 0x40000000 carries ring1's own signature and no further leaf: dialects add theirs.
+Leaf 0x40000000 carries the first dialect's signature; without one it is ring1's own, and the only
+leaf in the hypervisor's range.
 """
 
 from struct import unpack
@@ -31,8 +32,8 @@ def handle_cpuid(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
 
 def _answer(vcpu: "Vcpu", leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     """Ask the model; what does not depend on the vCPU's state is kept."""
-    if leaf == _HYPERVISOR:
-        return _SIGNATURE
+    if leaf >> 28 == _HYPERVISOR >> 28:
+        return _hypervisor_leaf(vcpu, leaf)
     enabled = bool(vcpu.lapic.base & 1 << 11)
     answer = vcpu.cpuid.query(
         leaf, subleaf, apic_id=vcpu.index, cr4=vcpu.regs.cr4, apic_enabled=enabled
@@ -40,3 +41,9 @@ def _answer(vcpu: "Vcpu", leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     if leaf not in _CHANGING and len(vcpu.cpuid_answers) < _KEPT:
         vcpu.cpuid_answers[leaf, subleaf] = answer
     return answer
+
+
+def _hypervisor_leaf(vcpu: "Vcpu", leaf: int) -> tuple[int, int, int, int]:
+    if not vcpu.dialects and leaf == _HYPERVISOR:
+        return _SIGNATURE
+    return vcpu.dialects.leaves.get(leaf, (0, 0, 0, 0))

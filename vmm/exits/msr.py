@@ -72,12 +72,14 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
         return vcpu.lapic.read_msr(number)
     if number in _PLAIN:
         return vcpu.msrs.get(number, _PLAIN[number][0])
-    return _CONSTANT.get(number)
+    if number in _CONSTANT:
+        return _CONSTANT[number]
+    return vcpu.dialects.read_msr(vcpu, number)
 
 
 def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     if number == Msr.IA32_TSC:
-        vcpu.set_tsc(value)
+        vcpu.write_tsc(value)
         vcpu.look_for_events = True
         vcpu.board.reschedule()
         return True
@@ -91,7 +93,9 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
         return vcpu.lapic.write_msr(number, value)
     if number in _PLAIN:
         return _write_plain(vcpu, number, value)
-    return number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE)
+    if number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE):
+        return True
+    return vcpu.dialects.write_msr(vcpu, number, value)
 
 
 def _write_plain(vcpu: "Vcpu", number: int, value: int) -> bool:

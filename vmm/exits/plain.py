@@ -1,15 +1,13 @@
-"""Exits with little to do: cache control, hypercalls before there is a dialect, random numbers."""
+"""Exits with little to do: cache control, random numbers."""
 
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.vmx.exit import Exit
-from vmm.inject import inject_exception
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
-_UD: Final = 6
 _CF, _OTHERS = 1, 0x8D4  # RDRAND sets CF and clears OF SF ZF AF PF
 _MASK64: Final = (1 << 64) - 1
 
@@ -17,12 +15,6 @@ _MASK64: Final = (1 << 64) - 1
 def handle_nothing_to_do(_vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """WBINVD, INVD: the modelled caches are coherent."""
     return Outcome.SKIP
-
-
-def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
-    """Refuse as a machine without a hypervisor does: #UD. Dialects bring hypercalls."""
-    inject_exception(vcpu, _UD, None)
-    return Outcome.RESUME
 
 
 def handle_random(vcpu: "Vcpu", vmexit: Exit) -> Outcome:

@@ -35,6 +35,7 @@ class Snapshot:
     pages: Pages
     vcpus: tuple[VcpuState, ...]
     devices: Mapping[str, State]
+    dialects: Mapping[str, State]
     instructions: int
     cycles: int
     turn: tuple[int, int]
@@ -65,7 +66,10 @@ def take(keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, i
     written = tuple(take_vcpu(vcpu) for vcpu in vcpus)
     pages = keeper.take()
     pcpu.flush_tlb()
-    return Snapshot(VERSION, pages, written, board.save(), pcpu.instructions, pcpu.clock.now, turn)
+    dialects = vcpus[0].dialects.save()
+    return Snapshot(
+        VERSION, pages, written, board.save(), dialects, pcpu.instructions, pcpu.clock.now, turn
+    )
 
 
 def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board) -> None:
@@ -76,6 +80,7 @@ def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board)
     for vcpu, state in zip(vcpus, snapshot.vcpus, strict=True):
         put_vcpu(vcpu, state)
     board.restore(dict(snapshot.devices))
+    vcpus[0].dialects.restore(dict(snapshot.dialects))
     pcpu.flush_tlb()
 
 
@@ -96,7 +101,8 @@ def digest(memory: GuestMemory, vcpus: list[Vcpu], board: Board) -> str:
         state = [registers, fields, debug, sorted(vcpu.msrs.items()), vcpu.activity.value]
         h.update(json.dumps(state, sort_keys=True).encode())
         h.update(vcpu.pcpu.fxsave(vcpu.vmcs))
-    h.update(json.dumps(board.save(), sort_keys=True, default=_plain).encode())
+    for part in (board.save(), vcpus[0].dialects.save()):
+        h.update(json.dumps(part, sort_keys=True, default=_plain).encode())
     return h.hexdigest()
 
 

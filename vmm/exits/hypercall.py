@@ -1,0 +1,38 @@
+"""VMCALL and VMMCALL: number and arguments in registers, asked of the dialects in order.
+
+Registers as KVM has them (Linux Documentation/virt/kvm/x86/hypercalls.rst): number in RAX,
+arguments in RBX, RCX, RDX, RSI, result in RAX; RDI and R8 are for dialects that use more.
+Outside 64-bit code the low halves count.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.vmx.exit import Exit
+from vmm.inject import inject_exception
+from vmm.outcome import Outcome
+from vmm.pv.dialect import Hypercall
+
+if TYPE_CHECKING:
+    from vmm.vcpu import Vcpu
+
+_UD: Final = 6
+_LOW: Final = 0xFFFF_FFFF
+_MASK64: Final = (1 << 64) - 1
+
+
+def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """Answer in RAX; #UD where nobody speaks any dialect, as on a machine without a hypervisor."""
+    if not vcpu.dialects:
+        inject_exception(vcpu, _UD, None)
+        return Outcome.RESUME
+    mask = _MASK64 if vcpu.code_bits() == 64 else _LOW
+    result = vcpu.dialects.hypercall(vcpu, _call(vcpu, mask))
+    vcpu.regs.rax = result & mask
+    return Outcome.SKIP
+
+
+def _call(vcpu: "Vcpu", mask: int) -> Hypercall:
+    regs = vcpu.regs
+    arguments = (regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8)
+    a, b, c, d, e, f = (value & mask for value in arguments)
+    return Hypercall(regs.rax & mask, (a, b, c, d, e, f), mask == _MASK64)

@@ -1,0 +1,1 @@
+"""Paravirtual dialects: what a guest that knows its hypervisor may ask of it."""

@@ -1,0 +1,121 @@
+"""What a dialect is: CPUID leaves, MSRs, hypercalls, shared pages and hooks under one name.
+
+A guest finds dialects by their signatures at CPUID leaf 0x40000000 + 0x100 n. A dialect answers as
+its specification says whatever the guest passes: it never raises for what a guest does. It sees a
+virtual CPU through `Processor` and nothing else, so the rooms above are not its concern.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from hwmodel.timing.clock import Clock
+from vmm.memory.guest import GuestMemory
+
+State = dict[str, object]
+"""A dialect written down: plain ints, strings, bools and lists of them, with the key "version"."""
+
+
+class Leaf(NamedTuple):
+    """What CPUID returns in EAX, EBX, ECX, EDX."""
+
+    eax: int = 0
+    ebx: int = 0
+    ecx: int = 0
+    edx: int = 0
+
+
+class Processor(Protocol):
+    """What a dialect may know of a virtual CPU, and do to it. Numbers are APIC identifiers."""
+
+    @property
+    def index(self) -> int:
+        """Its number, which is its initial APIC identifier."""
+
+    def tsc_offset(self) -> int:
+        """Return guest TSC minus the machine's cycles."""
+
+    def cpl(self) -> int:
+        """Return the current privilege level."""
+
+    def flush_translations(self) -> None:
+        """Drop what the processor remembers of this guest's page tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a dialect knows of the VM. `epoch` is the date at cycle 0, in seconds since 1970."""
+
+    memory: GuestMemory
+    clock: Clock
+    epoch: int
+    tsc_hz: int
+    bus_hz: int
+    cpus: int
+
+
+@dataclass(slots=True)
+class Hypercall:
+    """One call: number and arguments as wide as the guest's mode; `result` is signed."""
+
+    number: int
+    arguments: tuple[int, int, int, int, int, int]
+    wide: bool
+    """Whether it was made in 64-bit code."""
+
+
+Hook = Callable[[Processor], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The moments of a virtual CPU that a dialect wants to hear of; None costs nothing.
+
+    `entering` comes before an entry for which events were looked at, after one was chosen;
+    `scheduled` and `descheduled` when another virtual CPU had, or gets, the physical one;
+    `tsc_changed` when the guest wrote its time-stamp counter.
+    """
+
+    entering: Hook | None = None
+    scheduled: Hook | None = None
+    descheduled: Hook | None = None
+    tsc_changed: Hook | None = None
+
+
+class Dialect(Protocol):
+    """One paravirtual contract, offered to one VM."""
+
+    name: str
+    hides: frozenset[str]
+    """Features of the CPU model that CPUID does not show beside this dialect."""
+    hooks: Hooks
+
+    def leaves(self, base: int) -> Mapping[int, Leaf]:
+        """Return the CPUID leaves by number; the first is `base`, none is above `base` + 0xff."""
+
+    def msrs(self) -> frozenset[int]:
+        """Return the numbers of the MSRs that are this dialect's."""
+
+    def read_msr(self, cpu: Processor, number: int) -> int | None:
+        """RDMSR of one of `msrs()`; None is a #GP."""
+
+    def write_msr(self, cpu: Processor, number: int, value: int) -> bool:
+        """WRMSR of one of `msrs()`; False is a #GP."""
+
+    def hypercall(self, cpu: Processor, call: Hypercall) -> int | None:
+        """Carry out a hypercall and return its result; None if the number is not known here."""
+
+    def refusal(self, cpu: Processor) -> int | None:
+        """Return what a hypercall gets that `cpu` may not make now, None if it may."""
+
+    def attach(self, processors: list[Processor]) -> None:
+        """Meet the virtual CPUs, once, before the first runs."""
+
+    def reset(self, index: int) -> None:
+        """Forget what virtual CPU `index` asked for: power-up or INIT."""
+
+    def save(self) -> State:
+        """Return the whole state."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state that save() of the same version made."""

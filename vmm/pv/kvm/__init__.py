@@ -1,0 +1,1 @@
+"""KVM's dialect, as Linux guests know it."""
