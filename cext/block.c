@@ -121,6 +121,7 @@ static void fill_record(struct engine *e, struct block *b, uint64_t pc, uint32_t
     b->flags |= BLOCK_SCANNED;
     if (b->flags & BLOCK_REP)
         b->pc = BLOCK_SLOW;
+    e->debt += b->total;
     e->counters.blocks_seen++;
 }
 
@@ -232,12 +233,6 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     return b;
 }
 
-static void stop_at(struct engine *e, uint32_t reason)
-{
-    fill_exit(e, reason, 0, 0);
-    leave_block(e, TRAP_STOP);
-}
-
 /* A pending window opens exactly when the guest becomes able to take the event. */
 static void check_windows(struct engine *e)
 {
@@ -250,37 +245,6 @@ static void check_windows(struct engine *e)
         stop_at(e, EXIT_NMI_WINDOW);
     if (controls & PRIMARY_INTERRUPT_WINDOW_EXITING && e->core->eflags & 0x200)
         stop_at(e, EXIT_INTERRUPT_WINDOW);
-}
-
-static void start_stepping(struct engine *e)
-{
-    e->stepping = true;
-    e->core->eflags |= 0x100;
-    leave_block(e, TRAP_AGAIN);
-}
-
-static void stop_stepping(struct engine *e)
-{
-    e->stepping = e->step_fetch = e->step_deadline = false;
-    if (e->guest_tf)
-        return;
-    e->core->eflags &= ~0x100ull;
-    leave_block(e, TRAP_AGAIN);    /* this block was translated for single steps */
-}
-
-/* Land on `until` exactly: run whole blocks while they fit, then single steps. */
-static void keep_deadline(struct engine *e, const struct block *b)
-{
-    if (e->retired >= e->until)
-        stop_at(e, STOP_DEADLINE);
-    bool crosses = e->retired + b->total > e->until;
-    bool steps = e->core->eflags & 0x100;
-    e->step_deadline |= crosses && !steps;
-    if ((crosses || e->debug.step) && !steps)
-        start_stepping(e);
-    if (e->stepping && !e->step_deadline && !e->step_fetch && !e->debug.step && !e->debug.let_in)
-        stop_stepping(e);
-    e->counters.steps += e->stepping;
 }
 
 /* After the windows: an interrupt comes before a code breakpoint (manual: "Priority Among Concurrent Events"). */
@@ -328,12 +292,10 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     }
     skip_exit_check(e, back);
     b = identify(e, b, pc, size, &left);
-    if (pc >> 12 != e->fetch_page - 1)
-        e->step_fetch = false;
     check_windows(e);
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
-    keep_deadline(e, b);
+    keep_pace(e, b);
     e->block = b;
     e->retired += b->counted;
     if (b->flags & BLOCK_REP)
@@ -367,16 +329,6 @@ void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     settle_block(e);               /* unknown to capstone: let TCG show how long it is */
     step_through_page(e);
     leave_block(e, TRAP_AGAIN);
-}
-
-/* Single steps until another page is reached. */
-void step_through_page(struct engine *e)
-{
-    uint64_t linear;
-    linear_rip(e, &linear);
-    e->stepping = e->step_fetch = true;
-    e->fetch_page = (linear >> 12) + 1;
-    e->core->eflags |= 0x100;
 }
 
 /* Traps come in the middle of a block that was booked in full: take back what has not retired. RIP is exact. */

@@ -5,6 +5,7 @@
  *   cpustate.c    finds Unicorn's CPU state and proves its layout
  *   engine.c      engines, the run loop, exits
  *   block.c       each translated block's record: instruction count, sensitive instructions
+ *   step.c        single steps: deadlines, breakpoints, blocks that do not pay
  *   tlb.c walk.c  fills of Unicorn's TLB from the modelled one, guest page walks
  *   memory.c      guest memory accesses that the model itself makes
  *   trap.c        every trap out of translated code: what does it mean?

@@ -94,6 +94,7 @@ struct engine {
     bool stepping;                 /* TF is ours: landing on `until`, or making a fetch fault precise */
     bool step_fetch, step_deadline;    /* which of the two */
     uint64_t fetch_page;
+    uint64_t debt, debt_at, slow_until;    /* step.c: instructions translated and not run; as of; how long that makes us step */
     struct debug debug;
     /* memory */
     uint8_t *ram;
@@ -146,8 +147,14 @@ void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
 void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
-void step_through_page(struct engine *e);
 bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
+
+/* step.c */
+void stop_at(struct engine *e, uint32_t reason) __attribute__((noreturn));
+void forget_steps(struct engine *e);
+void step_through_page(struct engine *e);
+bool goes_slowly(const struct engine *e);
+void keep_pace(struct engine *e, const struct block *b);       /* before a block: the deadline, and steps for any reason */
 
 /* tlb.c */
 bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data);

@@ -99,7 +99,8 @@ bool load_guest(struct engine *e, struct vcpu *v)
     e->nmi_blocked = interruptibility & INTERRUPTIBILITY_BLOCKING_BY_NMI;
     bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
     c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
-    e->stepping = e->step_fetch = e->step_deadline = false;
+    forget_steps(e);
+    e->stepping = goes_slowly(e);
     debug_changed(e);
     set_guest_rflags(e, flags);
     sync_mode(e);

@@ -10,7 +10,7 @@ from typing import Final
 
 from hwmodel.arch.vmcs import Field
 from tests.hostile import tables
-from tests.hostile.opcodes import code
+from tests.hostile.opcodes import code, turned
 from tests.hostile.tables import (
     CODE,
     CODE_SIZE,
@@ -106,7 +106,10 @@ def _gate_bits(mode: Mode, random: Random) -> int:
 def _memory(program: Program, random: Random, harm: float) -> None:
     bits = _gate_bits(program.mode, random)
     kind = {64: "code64", 32: "code32", 16: "code16", 0: "code16"}[bits]
-    program.patches += [(CODE, code(random, CODE_SIZE)), (DATA, random.randbytes(256) * 4)]
+    program.patches += [
+        (CODE, turned(random, CODE_SIZE, 0x1000)),
+        (DATA, random.randbytes(256) * 4),
+    ]
     program.patches += tables.handlers()
     program.patches += tables.gdt(random, bits == 64)
     program.patches += tables.idt(random, bits, segment(kind, 0).selector)

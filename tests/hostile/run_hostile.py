@@ -28,19 +28,20 @@ class Share:
 
     next: int
     end: int
+    slices_every: int
     pid: int = 0
     pipe: int = -1
     rest: bytes = b""
     heard: float = 0
 
 
-def work(first: int, end: int, say: int) -> None:
+def work(share: Share, say: int) -> None:
     """Be the child: announce each seed, then what was found."""
     machine = Machine()
-    for seed in range(first, end):
+    for seed in range(share.next, share.end):
         os.write(say, f"at {seed}\n".encode())
         try:
-            found = judge(machine, generate(seed))
+            found = judge(machine, generate(seed), seed % share.slices_every == 0)
         except Exception as error:  # whatever a guest makes us raise is a finding
             where = traceback.extract_tb(error.__traceback__)[-1]
             found = [
@@ -62,7 +63,7 @@ def start(share: Share) -> None:
     if share.pid == 0:
         faulthandler.disable()
         try:
-            work(share.next, share.end, say)
+            work(share, say)
         except BaseException:
             traceback.print_exc()
             os._exit(3)
@@ -101,10 +102,10 @@ def finish(share: Share) -> list[str]:
     return [killed]
 
 
-def run(count: int, seed: int, jobs: int) -> int:
+def run(count: int, seed: int, jobs: int, slices_every: int) -> int:
     """Run them all; print findings as they come; return how many."""
-    size, found = -(-count // jobs), 0
-    shares = [Share(at, min(at + size, seed + count)) for at in range(seed, seed + count, size)]
+    size, found, end = -(-count // jobs), 0, seed + count
+    shares = [Share(at, min(at + size, end), slices_every) for at in range(seed, end, size)]
     for share in shares:
         start(share)
     while pipes := {share.pipe: share for share in shares if share.pipe >= 0}:
@@ -126,9 +127,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="the first program's number")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--slices-every", type=int, default=1, help="run each N-th program in slices too"
+    )
     options = parser.parse_args()
     began = time.monotonic()
-    found = run(options.count, options.seed, options.jobs)
+    found = run(options.count, options.seed, options.jobs, max(options.slices_every, 1))
     seconds = time.monotonic() - began
     print(f"{options.count} programs from seed {options.seed}, {found} findings, {seconds:.0f} s")
     return int(found > 0)

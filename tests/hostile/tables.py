@@ -5,7 +5,7 @@ Where things lie in its megabyte of memory (all addresses guest-physical, mapped
 0x00000  real-mode vectors    0x01000  GDT, LDT at 0x1800      0x02000  IDT       0x03000  TSS
 0x04000  4-level tables       0x08000  PAE tables              0x0b000  32-bit tables
 0x10000  code, four pages     0x14000  handlers that skip what faulted, one page
-0x20000  stacks and data
+0x20000  stacks and data       WILDERNESS: code that is the same for all programs, for wild jumps
 """
 
 import struct
@@ -17,6 +17,7 @@ IVT, GDT, LDT, IDT, TSS = 0, 0x1000, 0x1800, 0x2000, 0x3000
 PML4, PAE, PD32 = 0x4000, 0x8000, 0xB000
 CODE, HANDLERS, DATA = 0x10000, 0x14000, 0x20000
 CODE_SIZE: Final = 0x4000
+WILDERNESS: Final = ((0xD000, 0x3000), (0x15000, 0xB000), (0x30000, 0x70000))
 WITH_ERROR: Final = {8, 10, 11, 12, 13, 14, 17, 21}
 
 Patches = list[tuple[int, bytes]]
