@@ -46,6 +46,13 @@ class Timing(StrEnum):
     DETAILED = "detailed"
 
 
+class KernelEntry(StrEnum):
+    """Where a bzImage starts: AUTO unpacks the kernel inside on the host where that can be done."""
+
+    AUTO = "auto"
+    DECOMPRESSOR = "decompressor"
+
+
 class Stats(Enum):
     """The form of the statistics at the end; FILE is JSON in ``Config.stats_file``."""
 
@@ -76,7 +83,8 @@ class Module:
 class Config:
     """One run. ``image`` is a file, the bytes of one, or None for the built-in demo.
 
-    Memory is in bytes; limits are per run, None for none; ``timeout`` is host seconds.
+    Memory is in bytes; limits are per run, None for none; ``timeout`` is host seconds; ``kaslr`` is
+    the seed from which an unpacked kernel is shifted, None for where it is linked.
     """
 
     image: Path | bytes | None = None
@@ -87,6 +95,8 @@ class Config:
     memory: int = 256 * MIB
     cmdline: str = ""
     initrds: tuple[Module, ...] = ()
+    kernel_entry: KernelEntry = KernelEntry.AUTO
+    kaslr: int | None = None
     disks: tuple[Path, ...] = ()
     net: str | None = None
     timing: Timing = Timing.FAST
@@ -149,6 +159,8 @@ def _check_values(config: Config) -> None:
     for name in ("max_cycles", "max_instructions"):
         if (limit := getattr(config, name)) is not None:
             _in_range("--" + name.replace("_", "-"), limit, 1, (1 << 63) - 1)
+    if config.kaslr is not None:
+        _in_range("--kaslr", config.kaslr, 0, (1 << 63) - 1)
     if config.timeout is not None and not (0 < config.timeout < math.inf):
         raise UsageError(f"--timeout {config.timeout} is not a time; give seconds above 0")
     if "\0" in config.cmdline or any("\0" in module.cmdline for module in config.initrds):
@@ -212,7 +224,8 @@ def _choice(kind: type[Choice]) -> Callable[[str, Any], Parsed]:
             return {name: kind(value)}
         except ValueError:
             choices = ", ".join(kind)
-            raise UsageError(f"--{name} {value!r} is not one of {choices}; choose one") from None
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} {value!r} is not one of {choices}; choose one") from None
 
     return parse
 
@@ -279,6 +292,8 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "technique": _choice(Technique),
     "mmu": _choice(Mmu),
     "timing": _choice(Timing),
+    "kernel_entry": _choice(KernelEntry),
+    "kaslr": _number,
     "dialects": _words,
     "cpus": _number,
     "memory": lambda name, value: {name: parse_size(value)},

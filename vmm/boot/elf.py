@@ -106,6 +106,37 @@ class ElfImage:
             "check the linker script's ENTRY()"
         )
 
+    def span(self) -> tuple[int, int]:
+        """Return the lowest physical address of all segments, and the one behind the highest."""
+        return (
+            min(segment.gpa for segment in self.segments),
+            max(segment.gpa + segment.size for segment in self.segments),
+        )
+
+    def flattened(self) -> bytearray:
+        """Return the data of all segments as it lies in memory, from the lowest address on."""
+        start = self.span()[0]
+        memory = bytearray(max(s.gpa + len(s.data) for s in self.segments) - start)
+        for segment in self.segments:
+            at = segment.gpa - start
+            memory[at : at + len(segment.data)] = segment.data
+        return memory
+
+    def file_end(self) -> int:
+        """Return where the file ends, by its own tables: something else may follow it."""
+        header = self.header
+        ends = [
+            header["e_phoff"] + header["e_phentsize"] * header["e_phnum"],
+            header["e_shoff"] + header["e_shentsize"] * header["e_shnum"],
+        ]
+        ends += [row["p_offset"] + row["p_filesz"] for row in self.program_headers]
+        ends += [
+            row["sh_offset"] + row["sh_size"]
+            for row in self.section_headers
+            if row["sh_type"] != "SHT_NOBITS"
+        ]
+        return int(max(ends))
+
     def slice(self, offset: int, size: int, name: str) -> bytes:
         """Return a range of the file, or refuse a truncated one."""
         if offset + size > len(self.data):

@@ -12,14 +12,25 @@ from vmm.errors import UsageError
 DEMO = "hello.elf"
 
 
-def plan_for(config: Config) -> BootPlan:
-    """Read what the configuration names and plan its start; errors name the file."""
+def plan_for(config: Config, rsdp: int = 0) -> BootPlan:
+    """Read what the configuration names and plan its start; errors name the file.
+
+    ``rsdp`` is where ACPI's root pointer will lie, 0 without ACPI tables.
+    """
     name, data = _image(config.image)
     modules = tuple(
         BootModule(module.path.name, read_file(module.path, "--initrd"), module.cmdline)
         for module in config.initrds
     )
-    request = BootRequest(config.memory, config.cmdline, name, modules)
+    request = BootRequest(
+        config.memory,
+        config.cmdline,
+        name,
+        modules,
+        kernel_entry=config.kernel_entry,
+        kaslr=config.kaslr,
+        rsdp=rsdp,
+    )
     try:
         return plan(data, request)
     except UsageError as error:

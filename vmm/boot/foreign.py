@@ -6,7 +6,7 @@ matters only where one signature begins another.
 
 from dataclasses import dataclass
 
-from vmm.errors import NotBuiltError, UsageError
+from vmm.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,6 @@ def refuse_foreign(data: bytes) -> None:
         raise UsageError("the image is text, not machine code; give a kernel image")
     if not any(data):
         raise UsageError("the image holds only zero bytes; give a kernel image")
-
-
-def refuse_bzimage(data: bytes) -> None:
-    """Refuse a Linux bzImage (Linux, "The Linux/x86 Boot Protocol": HdrS at 0x202)."""
-    if data[0x202:0x206] == b"HdrS":
-        raise NotBuiltError("bzImage is not built yet; give the kernel's ELF file, vmlinux")
 
 
 def refuse_bios(data: bytes) -> None:

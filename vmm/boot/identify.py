@@ -10,7 +10,9 @@ from enum import StrEnum
 from vmm.boot import multiboot1, multiboot2
 from vmm.boot.elf import MAGIC, ElfImage, plan_elf
 from vmm.boot.flat import plan_flat
-from vmm.boot.foreign import refuse_bios, refuse_bzimage, refuse_foreign
+from vmm.boot.foreign import refuse_bios, refuse_foreign
+from vmm.boot.linux.bzimage import plan_bzimage
+from vmm.boot.linux.header import is_bzimage
 from vmm.boot.multiboot1 import plan_multiboot1
 from vmm.boot.multiboot2 import plan_multiboot2
 from vmm.boot.plan import BootPlan
@@ -24,6 +26,7 @@ class Kind(StrEnum):
     MULTIBOOT1 = "multiboot1"
     MULTIBOOT2 = "multiboot2"
     PVH = "pvh"
+    BZIMAGE = "bzimage"
     ELF32 = "elf32"
     ELF64 = "elf64"
     FLAT = "flat"
@@ -33,6 +36,7 @@ _LOADERS: dict[Kind, Callable[[bytes, BootRequest], BootPlan]] = {
     Kind.MULTIBOOT1: plan_multiboot1,
     Kind.MULTIBOOT2: plan_multiboot2,
     Kind.PVH: plan_pvh,
+    Kind.BZIMAGE: plan_bzimage,
     Kind.ELF32: plan_elf,
     Kind.ELF64: plan_elf,
     Kind.FLAT: plan_flat,
@@ -48,7 +52,8 @@ def identify(data: bytes) -> Kind:
         if pvh_entry(image) is not None:
             return Kind.PVH
         return Kind.ELF64 if image.bits == 64 else Kind.ELF32
-    refuse_bzimage(data)
+    if is_bzimage(data):
+        return Kind.BZIMAGE
     if kind := _multiboot(data):
         return kind
     refuse_foreign(data)

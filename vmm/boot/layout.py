@@ -61,7 +61,19 @@ class Layout:
             gpa = max(low, start) + -max(low, start) % align
             if gpa + size <= min(high, end):
                 return gpa
-        raise UsageError(
+        raise self.no_room(size, name)
+
+    def find_high(self, size: int, *, start: int = INFO_START, end: int, align: int) -> int | None:
+        """Return the highest gap for ``size`` bytes in [start, end), or None."""
+        for low, high in reversed(list(self._gaps())):
+            gpa = (min(high, end) - size) // align * align
+            if gpa >= max(low, start):
+                return gpa
+        return None
+
+    def no_room(self, size: int, name: str) -> UsageError:
+        """Return the error for something that fits nowhere."""
+        return UsageError(
             f"no room for the {name} ({size_text(size)}) in a memory of {size_text(self._memory)}; "
             f"give --memory {_enough(self._memory + size)}"
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vmm.config import KernelEntry
 from vmm.errors import UsageError
 
 
@@ -23,6 +24,9 @@ class BootModule:
 class BootRequest:
     """The parameters of a boot. ``memory`` is in bytes; ``image_name`` is a base name.
 
+    ``kernel_entry`` and ``kaslr`` (a seed, or None) are for bzImages; ``rsdp`` is the address of
+    ACPI's root pointer, 0 without tables; ``screen`` says that there is VGA text memory.
+
     Only base names reach the guest: the same image gives the same digest wherever it lies.
     """
 
@@ -30,6 +34,10 @@ class BootRequest:
     cmdline: str = ""
     image_name: str = "image"
     modules: tuple[BootModule, ...] = ()
+    kernel_entry: KernelEntry = KernelEntry.AUTO
+    kaslr: int | None = None
+    rsdp: int = 0
+    screen: bool = False
 
 
 def guest_text(text: str) -> bytes:

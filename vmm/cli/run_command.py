@@ -28,6 +28,13 @@ def run(
         list[str] | None,
         _text("--initrd", "F", 'A module, "FILE words"; may be repeated.'),
     ] = None,
+    kernel_entry: Annotated[
+        str | None,
+        _text("--kernel-entry", "auto|decompressor", "Who unpacks a bzImage: we, or it [auto]."),
+    ] = None,
+    kaslr: Annotated[
+        str | None, _text("--kaslr", "SEED", "Shift the unpacked kernel, by this seed [off].")
+    ] = None,
     disk: Annotated[list[str] | None, _text("--disk", "F", "A disk image.")] = None,
     net: Annotated[str | None, _text("--net", "...", "A network backend.")] = None,
     timing: Annotated[
@@ -78,6 +85,8 @@ def run(
             memory=memory,
             cmdline=cmdline,
             initrds=initrd,
+            kernel_entry=kernel_entry,
+            kaslr=kaslr,
             disks=disk,
             net=net,
             timing=timing,

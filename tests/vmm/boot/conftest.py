@@ -144,6 +144,46 @@ class Forge:
             "<IIII", magic, arch, length, -(magic + arch + length) & 0xFFFFFFFF
         ) + body  # fmt: skip
 
+    def bzimage(
+        self,
+        payload: Any = b"",
+        version: Any = 0x20F,
+        code: Any = b"\xf4" * 0x240,
+        sectors: Any = 1,
+        loadflags: Any = 1,
+        xloadflags: Any = 1,
+        align: Any = 1 << 21,
+        pref: Any = 1 << 24,
+        init_size: Any = 1 << 20,
+        cmdline_size: Any = 2047,
+        initrd_max: Any = 0x7FFFFFFF,
+        relocatable: Any = 1,
+    ) -> Any:
+        """Linux, "The Linux/x86 Boot Protocol": boot sector, setup, code with the payload in it."""
+        image = bytearray((1 + sectors) * 512)
+        body = code + payload
+        body += bytes(-len(body) % 16)
+        for at, form, value in (
+            (0x1F1, "<B", sectors), (0x1F4, "<I", len(body) // 16), (0x1FE, "<H", 0xAA55),
+            (0x200, "<H", 0x6AEB), (0x202, "<4s", b"HdrS"), (0x206, "<H", version),
+            (0x211, "<B", loadflags), (0x214, "<I", 0x100000), (0x22C, "<I", initrd_max),
+            (0x230, "<I", align), (0x234, "<B", relocatable), (0x236, "<H", xloadflags),
+            (0x238, "<I", cmdline_size), (0x248, "<I", len(code)), (0x24C, "<I", len(payload)),
+            (0x258, "<Q", pref), (0x260, "<I", init_size),
+        ):  # fmt: skip
+            struct.pack_into(form, image, at, value)
+        return bytes(image) + body
+
+    def kernel(self, relocations: Any = None, size: Any = 8192) -> Any:
+        """A 64-bit kernel linked as Linux is, at 16 MiB, with the table of its relocations."""
+        data = bytearray(CODE + bytes(size - len(CODE)))
+        struct.pack_into("<QII", data, 0x100, 0xFFFF_FFFF_8100_0000, 0x8100_1000, 0x1000)
+        part = Part(0x1000000, bytes(data), vaddr=0xFFFF_FFFF_8100_0000)
+        image = self.elf64(part, entry=0x1000000)
+        if relocations is None:
+            relocations = (0, 0x8100_0100, 0, 0x8100_010C, 0, 0x8100_0108)
+        return image + struct.pack(f"<{len(relocations)}I", *relocations)
+
 
 @pytest.fixture(scope="session")
 def forge() -> Any:

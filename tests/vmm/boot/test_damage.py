@@ -2,12 +2,14 @@
 
 import itertools
 import struct
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.vmm.boot.linux.packing import packed
 from vmm.boot.identify import plan
 from vmm.boot.memmap import usable
 from vmm.boot.request import BootModule, BootRequest
@@ -24,6 +26,7 @@ QUICK = settings(
 )
 
 
+@cache
 def samples(forge: Any) -> Any:
     note = forge.note(18, struct.pack("<I", 0x100000))
     relocatable = forge.tag(10, struct.pack("<4I", 0, 0xFFFFFFFF, 4096, 1))
@@ -37,6 +40,8 @@ def samples(forge: Any) -> Any:
         forge.flat1(bss=4096),
         forge.elf64(extra=forge.multiboot2(asked, relocatable)),
         forge.with_sections(forge.elf64(extra=forge.multiboot1()), [(0, 0, 0, 0), (2, 0, 64, 32)]),
+        forge.bzimage(pref=1 << 20, sectors=2),
+        forge.bzimage(packed(forge.elf64(), "xz"), sectors=2),
     ]
 
 
@@ -58,14 +63,14 @@ def attempt(data: Any) -> None:
             assert any(a.start <= part.gpa and part.end <= a.end for a in usable(MEMORY))
 
 
-@pytest.mark.parametrize("which", range(8))
+@pytest.mark.parametrize("which", range(10))
 def test_every_truncation(forge: Any, which: Any) -> None:
     image = samples(forge)[which]
     for length in range(len(image)):
         attempt(image[:length])
 
 
-@pytest.mark.parametrize("which", range(8))
+@pytest.mark.parametrize("which", range(10))
 @QUICK
 @given(data=st.data())
 def test_corruption(forge: Any, which: Any, data: Any) -> None:
