@@ -2,6 +2,9 @@
 
 Xen, "x86/HVM direct boot ABI" (docs/misc/pvh) and public/arch-x86/hvm/start_info.h: 32-bit flat
 protected mode, EBX = the physical address of hvm_start_info; here in version 1, with a memory map.
+
+Linux takes one module, its initial RAM disk, and a command line of COMMAND_LINE_SIZE (Linux,
+arch/x86/platform/pvh/enlighten.c): it is known by a note of its own, and gets all its files in one.
 """
 
 import struct
@@ -10,13 +13,16 @@ from collections.abc import Iterator
 from vmm.boot.elf import ElfImage, load_segments
 from vmm.boot.entry import protected
 from vmm.boot.layout import Layout
-from vmm.boot.memmap import regions
+from vmm.boot.linux.initrd import load_initrd
+from vmm.boot.linux.zero_page import check_cmdline
+from vmm.boot.memmap import HOLE_START, regions
 from vmm.boot.modules import Loaded, load_modules
 from vmm.boot.plan import BootPlan
 from vmm.boot.request import BootRequest, guest_text
 
 START_MAGIC = 0x336EC578
 PHYS32_ENTRY = 18  # XEN_ELFNOTE_PHYS32_ENTRY, under the name "Xen"
+LINUX_CMDLINE = 2047  # COMMAND_LINE_SIZE without the final zero
 _INFO = struct.Struct("<IIIIQQQQII")
 _MODULE = struct.Struct("<QQQQ")
 _REGION = struct.Struct("<QQII")
@@ -25,12 +31,9 @@ _NOTE = struct.Struct("<III")
 
 def pvh_entry(image: ElfImage) -> int | None:
     """Return the physical entry that the note names, or None without such a note."""
-    for index, row in enumerate(image.program_headers):
-        if row["p_type"] == "PT_NOTE":
-            blob = image.slice(row["p_offset"], row["p_filesz"], f"note segment {index}")
-            for name, kind, value in _notes(blob, 8 if row["p_align"] == 8 else 4):
-                if name == b"Xen" and kind == PHYS32_ENTRY and len(value) in (4, 8):
-                    return int.from_bytes(value, "little")
+    for name, kind, value in _all_notes(image):
+        if name == b"Xen" and kind == PHYS32_ENTRY and len(value) in (4, 8):
+            return int.from_bytes(value, "little")
     return None
 
 
@@ -41,12 +44,27 @@ def plan_pvh(data: bytes, request: BootRequest) -> BootPlan:
     assert entry is not None, "identify() saw the note"
     layout = Layout(request.memory)
     load_segments(layout, image)
-    modules = load_modules(layout, request.modules)
+    modules = _load_modules(layout, image, request)
     size = len(_start_info(0, request, modules))
     base = layout.find(size, "PVH start information")
     layout.load(base, _start_info(base, request, modules), "PVH start information")
     start = protected(layout, image.physical(entry), {"rbx": base})
     return BootPlan("pvh", layout.placements(), start, data)
+
+
+def _load_modules(layout: Layout, image: ElfImage, request: BootRequest) -> tuple[Loaded, ...]:
+    if not any(name == b"Linux" for name, _, _ in _all_notes(image)):
+        return load_modules(layout, request.modules)
+    check_cmdline(request.cmdline, LINUX_CMDLINE)
+    initrd = load_initrd(layout, request.modules, HOLE_START - 1)
+    return (Loaded(initrd.start, initrd.size, b"initrd"),) if initrd.size else ()
+
+
+def _all_notes(image: ElfImage) -> Iterator[tuple[bytes, int, bytes]]:
+    for index, row in enumerate(image.program_headers):
+        if row["p_type"] == "PT_NOTE":
+            blob = image.slice(row["p_offset"], row["p_filesz"], f"note segment {index}")
+            yield from _notes(blob, 8 if row["p_align"] == 8 else 4)
 
 
 def _notes(blob: bytes, align: int) -> Iterator[tuple[bytes, int, bytes]]:
