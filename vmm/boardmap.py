@@ -11,11 +11,21 @@ Ranges are (first, first after). Guest-physical map beside RAM:
 
 from typing import Final
 
-ECAM_BASE: Final = 0xE000_0000
+IOAPIC_BASE: Final = 0xFEC0_0000
+LAPIC_BASE: Final = 0xFEE0_0000
+ECAM: Final = (0xE000_0000, 0xE010_0000)
+ACPI_TABLES: Final = (0xE_0000, 0x10_0000)
+"""In guest memory, where a guest without a pointer looks for the RSDP: it is the first of them
+(ACPI, "Finding the RSDP on IA-PC Systems")."""
 PCI_MEMORY: Final = (0xC000_0000, 0xE000_0000)
 PCI_MEMORY64: Final = (0x100_0000_0000, 0x140_0000_0000)
+VGA_MEMORY: Final = (0xA_0000, 0xC_0000)
 PCI_PORTS: Final = (0xC000, 0x1_0000)
 """Above the ports of ISA cards, whose aliases fill what lies below (PCI 3.0, "Address Maps")."""
 PCI_CONFIG_PORT: Final = 0xCF8
+RESET_PORT: Final = 0xCF9
+PM_BASE: Final = 0x600
+"""ACPI's event, control and timer blocks, where QEMU's firmware puts them."""
+SCI_LINE: Final = 9
 PCI_LINES: Final = (16, 17, 18, 19)
 PCI_PIC_LINES: Final = (10, 11, 10, 11)

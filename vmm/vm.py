@@ -18,6 +18,8 @@ from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError
+from vmm.firmware.build import build_tables
+from vmm.firmware.description import Description
 from vmm.memory.guest import GuestMemory
 from vmm.outcome import Stop, StopReason
 from vmm.pv.dialect import Machine
@@ -106,6 +108,7 @@ class VM:
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
         load(self.plan, self.memory)
+        self.memory.write(*_firmware(self.config))
         start(self.vcpus[0], self.plan.start)
         self._power_on = self.snapshot()
 
@@ -366,6 +369,12 @@ class VM:
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _firmware(config: Config) -> tuple[int, bytes]:
+    """Return where the ACPI tables go, and the tables."""
+    data, rsdp = build_tables(Description(cpus=config.cpus))
+    return rsdp, data
 
 
 def _ledger(instructions: int, cycles: int, deliveries: int) -> dict[str, int]:

@@ -22,6 +22,7 @@ SPANS = {
     "i8042": (8, 1),
     "post": (1, 1),
     "port92": (1, 1),
+    "acpi-pm": (12, 4),
     "pci-ports": (8, 4),
     "pci-ecam": (0x100000, 8),
     "pci-host": (256, 8),

@@ -3,12 +3,16 @@
 0                 0x9fc00      usable
 0x9fc00           0x100000     reserved: EBDA, video, option ROMs (RAM lies behind it)
 0x100000          3 GiB        usable, as far as the memory goes
-3 GiB             4 GiB        reserved: PCI, I/O APIC, local APIC
+3 GiB             0xe0000000   not listed: PCI devices' memory
+0xe0000000        0xe0100000   reserved: PCI configuration space
+0xfec00000        4 GiB        reserved: I/O APIC, local APIC, messages
 4 GiB             ...          usable: what did not fit below
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
+
+from vmm.boardmap import ECAM, IOAPIC_BASE
 
 LOW_END = 0x9FC00
 HIGH_START = 0x100000
@@ -53,7 +57,8 @@ def regions(memory: int) -> list[Region]:
         Region(0, LOW_END, RegionType.USABLE),
         Region(LOW_END, HIGH_START, RegionType.RESERVED),
         Region(HIGH_START, top, RegionType.USABLE),
-        Region(HOLE_START, HOLE_END, RegionType.RESERVED),
+        Region(*ECAM, RegionType.RESERVED),
+        Region(IOAPIC_BASE, HOLE_END, RegionType.RESERVED),
         Region(HOLE_END, HOLE_END + memory - top, RegionType.USABLE),
     ]
     return [region for region in found if region.size > 0]

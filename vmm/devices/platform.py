@@ -15,6 +15,7 @@
     0x0f4-0f7              exit port        2  the slave PIC, nothing else
     0x3f8-3ff              16550A           n  test device, port 0x2000 + n
     0x510-511              fw_cfg
+    0x600-60b              ACPI PM1, PM timer (line 9)
     0x8900                 "Shutdown"
 
 The board is as firmware leaves it: PIC vectors 0x08 and 0x70, no line masked, LINT0 of the
@@ -27,7 +28,8 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
-from vmm.boardmap import ECAM_BASE, PCI_CONFIG_PORT, PCI_PIC_LINES
+from vmm.boardmap import ECAM, IOAPIC_BASE, PCI_CONFIG_PORT, PCI_PIC_LINES, PM_BASE, SCI_LINE
+from vmm.devices.acpi_pm import SIZE, AcpiPm
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
 from vmm.devices.debugcon import DebugConsole
 from vmm.devices.device import Clock, Device, State, Untimed
@@ -50,7 +52,6 @@ from vmm.devices.rtc import DEFAULT_EPOCH, Rtc
 from vmm.devices.serial import Serial
 from vmm.devices.testdev import LINE_COUNT, LINES, MMIO_SIZE, TestDevice, TestMemory
 
-IOAPIC_BASE = 0xFEC0_0000
 TEST_MEMORY_BASE = 0xFF00_0000
 TIMER_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 4, 8
 
@@ -106,6 +107,7 @@ class Board:
     lines: InterruptLines
     apic_bus: ApicBus
     pci: PciRoot
+    acpi: AcpiPm
     lapics: list[LocalApic] = field(default_factory=list)
     _devices: list[Device] = field(default_factory=list)
     _with_events: list[Device] = field(default_factory=list)
@@ -236,6 +238,7 @@ def build_board(
         lines=lines,
         apic_bus=apic_bus,
         pci=PciRoot(ports, mmio, apic_bus, lines),
+        acpi=AcpiPm(clock, lines.source(SCI_LINE), out.poweroff),
         lapics=lapics,
     )
     for cpu in range(cpus):
@@ -276,6 +279,7 @@ def _register_standard(board: Board) -> None:
     ports.register(0x61, 1, board.pit, offset_base=4, width=1)
     ports.register(0x70, 2, board.rtc, width=1)
     ports.register(0x3F8, 8, board.serial, width=1)
+    ports.register(PM_BASE, SIZE, board.acpi, width=4)
     board.memory.register(IOAPIC_BASE, 0x1000, board.ioapic)
 
 
@@ -283,7 +287,7 @@ def _register_pci(board: Board, out: Outputs) -> None:
     """The doors to configuration space; the reset control lies between its two ports."""
     doors = ConfigPorts(board.pci, ResetControl(out.reset))
     board.ports.register(PCI_CONFIG_PORT, 8, doors, width=4)
-    board.memory.register(ECAM_BASE, Ecam.SIZE, Ecam(board.pci))
+    board.memory.register(ECAM[0], Ecam.SIZE, Ecam(board.pci))
 
 
 def _register_ends(ports: Bus, out: Outputs, cpus: int, memory: int) -> None:
@@ -308,11 +312,14 @@ def _register_test_device(board: Board, out: Outputs) -> None:
 
 
 def _leave_as_firmware(ports: Bus) -> None:
-    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, all lines open, PCI's levels."""
+    """Initialize both PICs as a BIOS does: vectors 0x08 and 0x70, no line masked.
+
+    ACPI's and PCI's lines are level-triggered.
+    """
     for command, vectors, wiring in ((0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)):
         ports.write(command, 1, 0x11)
         for word in (vectors, wiring, 0x01):
             ports.write(command + 1, 1, word)
-    for line in PCI_PIC_LINES:
+    for line in (SCI_LINE, *PCI_PIC_LINES):
         elcr = 0x4D0 + line // 8
         ports.write(elcr, 1, ports.read(elcr, 1) | 1 << line % 8)

@@ -21,7 +21,7 @@ _APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})
 # Registers that hold what was written, and what they hold at reset; writes must fit the mask.
 _PLAIN: Final[dict[int, tuple[int, int]]] = {
     Msr.IA32_MISC_ENABLE: (1, (1 << 39) - 1),
-    Msr.MTRR_DEF_TYPE: (0, 0xCFF),
+    Msr.MTRR_DEF_TYPE: (0x806, 0xCFF),  # as firmware leaves it: on, write-back by default
     **dict.fromkeys(range(Msr.MTRR_PHYSBASE0, Msr.MTRR_PHYSBASE0 + 16), (0, (1 << 46) - 1)),
     Msr.MTRR_FIX64K_00000: (0, (1 << 64) - 1),
     Msr.MTRR_FIX16K_80000: (0, (1 << 64) - 1),

@@ -39,7 +39,8 @@ def test_information(forge: Any, ram: Any, bits: Any) -> None:
         (0, 0x9FC00, 1),
         (0x9FC00, 0x60400, 2),
         (MIB, 127 * MIB, 1),
-        (3 << 30, 1 << 30, 2),
+        (0xE0000000, 0x100000, 2),
+        (0xFEC00000, 0x1400000, 2),
     ]
     for index, module in enumerate(MODULES):
         low, high, words, zero = memory.words(mods + 16 * index, "<4I")

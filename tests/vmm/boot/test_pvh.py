@@ -25,7 +25,7 @@ def test_start_information(forge: Any, ram: Any) -> None:
     magic, version, flags, count, modules, cmdline, rsdp, memmap, entries, _ = memory.words(
         base, "<IIIIQQQQII"
     )
-    assert (magic, version, flags, count, rsdp) == (0x336EC578, 1, 0, 2, 0)
+    assert (magic, version, flags, count, rsdp) == (0x336EC578, 1, 0, 2, 0xE0000)
     assert memory.text(cmdline) == b"console=ttyS0"
     for index, module in enumerate(MODULES):
         start, size, words, _ = memory.words(modules + 32 * index, "<QQQQ")

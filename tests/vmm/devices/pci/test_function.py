@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from vmm.boardmap import ECAM_BASE, PCI_MEMORY, PCI_MEMORY64, PCI_PORTS
+from vmm.boardmap import ECAM, PCI_MEMORY, PCI_MEMORY64, PCI_PORTS
 from vmm.devices.bus import Bus
 from vmm.devices.device import State, Untimed
 from vmm.devices.ioapic import MASKED
@@ -129,13 +129,13 @@ def test_nobody_there_reads_all_ones(machine: Machine) -> None:
     assert machine.board.ports.read(0xCFC, 4) == ALL_ONES
     machine.board.ports.write(0xCF8, 4, 3 << 11)  # not enabled
     assert machine.board.ports.read(0xCFC, 4) == ALL_ONES
-    assert machine.memory.read(ECAM_BASE + 0x100, 4) == ALL_ONES, "no extended space"
+    assert machine.memory.read(ECAM[0] + 0x100, 4) == ALL_ONES, "no extended space"
 
 
 def test_both_doors_show_the_same(machine: Machine) -> None:
     for offset in range(0, 256, 4):
-        assert machine.memory.read(ECAM_BASE + (3 << 15) + offset, 4) == machine.get(offset)
-    machine.memory.write(ECAM_BASE + (3 << 15) + LINE, 1, 0x77)
+        assert machine.memory.read(ECAM[0] + (3 << 15) + offset, 4) == machine.get(offset)
+    machine.memory.write(ECAM[0] + (3 << 15) + LINE, 1, 0x77)
     assert machine.get(LINE, 1) == 0x77
 
 

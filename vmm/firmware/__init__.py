@@ -1,0 +1,1 @@
+"""What a PC's firmware would leave in memory: ACPI tables."""
