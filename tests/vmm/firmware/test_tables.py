@@ -137,7 +137,7 @@ def test_as_many_processors_as_there_can_be_fit() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    many = tuple(MmioDevice(0xD000_0000 + 0x200 * n, 0x200, 16) for n in range(2000))
+    many = tuple(MmioDevice(0xD000_0000 + 0x200 * n, 0x200, 16) for n in range(4000))
     with pytest.raises(UsageError, match="fewer devices"):
         build_tables(Description(mmio_devices=many))
 
