@@ -39,11 +39,12 @@ def deliver_pending(vcpu: "Vcpu") -> None:
         return
     if not vcpu.lapic.interrupt_pending():
         vcpu.look_for_events = False
-        return
-    if fields[_BLOCKED] & _SHADOW or not fields[_RFLAGS] & _IF:
+    elif fields[_BLOCKED] & _SHADOW or not fields[_RFLAGS] & _IF:
         open_window(vcpu, INTERRUPT_WINDOW)
-        return
-    vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
+    else:
+        vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
+    for hook in vcpu.entering:
+        hook(vcpu)
 
 
 def open_window(vcpu: "Vcpu", window: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from hwmodel.arch.cpuid import Cpuid
@@ -10,9 +9,10 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
-from vmm.architectural_view import ArchitecturalView
+from vmm.activity import Activity
 from vmm.controls import set_controls
 from vmm.devices.platform import Board
+from vmm.dialect_view import DialectView
 from vmm.exits.table import HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
@@ -21,15 +21,6 @@ from vmm.pv.roster import Roster
 from vmm.watchers import Watchers
 
 StopGuest = Callable[..., None]
-_IF: Final = 1 << 9
-
-
-class Activity(Enum):
-    """What a virtual CPU does when it is its turn."""
-
-    RUNNING = "running"
-    HALTED = "halted"
-    WAIT_FOR_SIPI = "wait-for-SIPI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +38,18 @@ class Surroundings:
     is_stopped: Callable[[], bool]
     unknown: Callable[[str, int, str], None]
     dialects: Roster
+    give_turn: Callable[[int], bool]
+    """End the turn that runs in favour of another vCPU, if that one could run."""
 
 
-class Vcpu(ArchitecturalView):
+class Vcpu(DialectView):
     """One virtual CPU: a VMCS, its local APIC, and where it stands."""
 
     def __init__(self, index: int, around: Surroundings) -> None:
         """Wire the vCPU to the rooms that its handlers use."""
-        self.index: Final = index
+        self.index = index
         self.pcpu = around.pcpu
-        self.board: Final = around.board
+        self.board = around.board
         self.memory: Final = around.memory
         self.cpuid: Final = around.cpuid
         self.cr4_bits: Final = around.cr4_bits
@@ -65,12 +58,15 @@ class Vcpu(ArchitecturalView):
         self.stop: Final = around.stop
         self.is_stopped: Final = around.is_stopped
         self.note_unknown: Final = around.unknown
-        self.dialects: Final = around.dialects
+        self.dialects = around.dialects
+        self.entering: Final = around.dialects.entering
+        self.give_turn = around.give_turn
+        self.gave_turn = False
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self.enter: Final = self.pcpu.entry_of(self.vmcs)
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
-        self.lapic: Final = around.board.lapics[index]
+        self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
         self.reset()
 
@@ -81,7 +77,8 @@ class Vcpu(ArchitecturalView):
         self.pcpu.forget(self.vmcs)
         self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
         self.look_for_events = True
-        self.nmi_pending = False
+        self.nmi_pending = self.kicked = False
+        self.runnable_since = self.pcpu.clock.now
         self.msrs: dict[int, int] = {}
         self.random_state = self.index
         self.dialects.reset(self.index)
@@ -130,11 +127,6 @@ class Vcpu(ArchitecturalView):
             self.halt()
         return outcome
 
-    def halt(self) -> None:
-        """Finish HLT: sleep behind it."""
-        self.vmcs.skip_exit()
-        self.activity = Activity.HALTED
-
     def _is_taken_by_watcher(self, vmexit: Exit) -> bool:
         if vmexit.is_stop:
             return False
@@ -145,16 +137,6 @@ class Vcpu(ArchitecturalView):
     def after_step(self, vmexit: Exit) -> Outcome:
         """Handle what ended a single step: nothing more to do if that was its deadline."""
         return Outcome.RESUME if vmexit.name == "DEADLINE" else self.handle(vmexit)
-
-    def write_tsc(self, value: int) -> None:
-        """The guest writes its time-stamp counter: those who tell time by it are told."""
-        self.set_tsc(value)
-        for hook in self.dialects.tsc_changed:
-            hook(self)
-
-    def flush_translations(self) -> None:
-        """Drop what the processor remembers of the guest's page tables."""
-        self.pcpu.flush_tlb()
 
     def init_signal(self) -> None:
         """INIT: registers as after reset, but for x87/SSE and CR0's cache bits; wait for SIPI."""
@@ -170,21 +152,4 @@ class Vcpu(ArchitecturalView):
         self.vmcs[Field.GUEST_CS_SELECTOR] = vector << 8
         self.vmcs[Field.GUEST_CS_BASE] = vector << 12
         self.regs.rip = 0
-        self.activity = Activity.RUNNING
-
-    def is_runnable(self) -> bool:
-        """Whether the scheduler may run it now; a halted one wakes for an event it can take."""
-        if self.activity is Activity.HALTED and self._has_wake_event():
-            self.activity = Activity.RUNNING
-            self.look_for_events = True
-        return self.activity is Activity.RUNNING
-
-    def can_wake(self) -> bool:
-        """Whether it runs, or is halted in a way that some later event can end."""
-        if self.activity is not Activity.HALTED:
-            return self.activity is Activity.RUNNING
-        takes_interrupts = bool(self.regs.rflags & _IF)
-        return takes_interrupts or self.nmi_pending or self.board.can_send_nmi()
-
-    def _has_wake_event(self) -> bool:
-        return self.nmi_pending or (bool(self.regs.rflags & _IF) and self.lapic.interrupt_pending())
+        self.start_waiting(Activity.RUNNING)

@@ -120,9 +120,10 @@ class VM:
             poweroff=lambda: self.stop(StopReason.POWEROFF),
             reset=self._reset,
             invalidate=self._invalidate,
-            nmi=lambda cpu: setattr(self.vcpus[cpu], "nmi_pending", True),
+            nmi=lambda cpu: self.vcpus[cpu].request_nmi(),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
+            wake=lambda cpu: self.vcpus[cpu].wake(),
             unknown=self._note_access,
         )
         return build_board(
@@ -135,6 +136,7 @@ class VM:
             self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects,
+            lambda index: self.scheduler.give_turn(index),
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))
@@ -341,13 +343,12 @@ class VM:
 
     def snapshot(self) -> Snapshot:
         """Write the whole VM down, in memory; pages are shared between snapshots."""
-        turn = (self.scheduler.turn, self.scheduler.turn_ends)
-        return state.take(self.keeper, self.vcpus, self.board, turn)
+        return state.take(self.keeper, self.vcpus, self.board, self.scheduler.save())
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this VM."""
         state.put(snapshot, self.keeper, self.vcpus, self.board)
-        self.scheduler.turn, self.scheduler.turn_ends = snapshot.turn
+        self.scheduler.restore(snapshot.turn)
         self._stop, self._interrupted, self._reset_requested = None, None, False
         self._open_exit = None
 

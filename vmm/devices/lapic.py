@@ -15,13 +15,11 @@ from vmm.devices.lapic_logical import matches_x2apic, matches_xapic
 from vmm.devices.lapic_msr import BSP, DEFAULT_BASE, ENABLED, EXTENDED, Mode, mode_of
 from vmm.devices.lapic_pins import CpuPins, ExternalController
 from vmm.devices.lapic_registers import (
-    FLAT_MODEL,
     LVT_BITS,
     MASKED,
     READABLE,
     SVR_ENABLED,
     TIMED,
-    VERSION,
     WRITABLE,
     Esr,
     Reg,
@@ -68,6 +66,7 @@ class LocalApic:
         self._bus = bus
         self._pins = pins
         self._pic = pic
+        self.settle: Callable[[], None] = lambda: None  # before anybody looks at ISR: PV EOI
         self._reschedule = reschedule
         self._errors = 0  # found since ESR was last written
         self._lint = [0, 0]
@@ -102,6 +101,7 @@ class LocalApic:
 
     def priority(self) -> int:
         """Return the processor priority: the higher class of TPR and of what is in service."""
+        self.settle()
         task, servicing = self.page.bytes[Reg.TPR], self.page.highest(Reg.ISR)
         return task if task >> 4 >= servicing >> 4 else servicing & 0xF0
 
@@ -128,6 +128,7 @@ class LocalApic:
             self._deliver_local((Reg.LVT_LINT0, Reg.LVT_LINT1)[pin])
         elif pin == 1:
             self._pins.nmi()  # without an APIC the pins are INTR and NMI
+        self._pins.wake()
 
     def read_msr(self, index: int) -> int | None:
         """RDMSR of 0x1b, 0x6e0 or 0x800-0x8ff; None is a #GP."""
@@ -197,6 +198,7 @@ class LocalApic:
         if offset not in READABLE or offset == Reg.SELF_IPI:
             self._error(Esr.ILLEGAL_REGISTER)
             return 0
+        self.settle()
         if offset == Reg.PPR:
             return self.priority()
         if offset == Reg.TIMER_CURRENT:
@@ -206,6 +208,7 @@ class LocalApic:
 
     def write_register(self, offset: int, value: int) -> None:
         """Write a 32-bit register, with its effects."""
+        self.settle()
         self.run_timer()
         if action := self._ACTIONS.get(offset):
             action(self, value)
@@ -233,6 +236,7 @@ class LocalApic:
 
     def save(self) -> State:
         """The page, IA32_APIC_BASE, the timer and the error latch."""
+        self.settle()
         return {
             "version": 1,
             "page": bytes(self.page.bytes),
@@ -266,15 +270,7 @@ class LocalApic:
 
     def _reset(self, identity: int) -> None:
         """The state after power-up or INIT, with the ID register given."""
-        self.page.bytes[:] = bytes(PAGE_SIZE)
-        self.page[Reg.ID] = identity
-        self.page[Reg.VERSION] = VERSION
-        self.page[Reg.DFR] = 0 if self._is_x2apic else FLAT_MODEL
-        self.page[Reg.SVR] = 0xFF
-        if self._is_x2apic:
-            self.page[Reg.LDR] = identity >> 4 << 16 | 1 << (identity & 15)
-        for lvt in LVT_BITS:
-            self.page[lvt] = MASKED
+        self.page.reset(identity, x2apic=self._is_x2apic)
         self.timer.reset()
         self._errors = 0
         self._reschedule()
@@ -301,6 +297,7 @@ class LocalApic:
             return False
         self.page.set_bit(Reg.IRR, vector, value=True)
         self.page.set_bit(Reg.TMR, vector, value=level)
+        self._pins.wake()
         return True
 
     def _deliver_local(self, lvt: Reg) -> None:

@@ -23,3 +23,5 @@ class CpuPins:
     init: Callable[[], None]
     sipi: Callable[[int], None]
     """The vector is the page number at which the processor starts."""
+    wake: Callable[[], None] = lambda: None
+    """An interrupt was requested: a halted processor may go on."""

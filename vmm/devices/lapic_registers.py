@@ -95,6 +95,18 @@ class RegisterPage:
         """Set the 32-bit register at `offset`."""
         self.bytes[offset : offset + 4] = value.to_bytes(4, "little")
 
+    def reset(self, identity: int, *, x2apic: bool) -> None:
+        """The state after power-up or INIT, with the ID register given."""
+        self.bytes[:] = bytes(4096)
+        self[Reg.ID] = identity
+        self[Reg.VERSION] = VERSION
+        self[Reg.DFR] = 0 if x2apic else FLAT_MODEL
+        self[Reg.SVR] = 0xFF
+        if x2apic:
+            self[Reg.LDR] = identity >> 4 << 16 | 1 << (identity & 15)
+        for lvt in LVT_BITS:
+            self[lvt] = MASKED
+
     def test_bit(self, bank: int, vector: int) -> bool:
         """Return the bit of `vector` in ISR, TMR or IRR."""
         return bool(self.bytes[_place(bank, vector)] >> (vector & 7) & 1)

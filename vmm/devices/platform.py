@@ -75,6 +75,8 @@ class Outputs:
     init: Callable[[int], None] = _ignore
     sipi: Callable[[int, int], None] = _ignore
     """Processor, vector: start at vector * 4096 in real mode."""
+    wake: Callable[[int], None] = _ignore
+    """Processor: an interrupt was requested of it."""
     unknown: UnknownReport = _ignore
 
 
@@ -266,6 +268,7 @@ def _pins(out: Outputs, cpu: int) -> CpuPins:
         nmi=lambda: out.nmi(cpu),
         init=lambda: out.init(cpu),
         sipi=lambda vector: out.sipi(cpu, vector),
+        wake=lambda: out.wake(cpu),
     )
 
 

@@ -28,7 +28,12 @@ def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     mask = _MASK64 if vcpu.code_bits() == 64 else _LOW
     result = vcpu.dialects.hypercall(vcpu, _call(vcpu, mask))
     vcpu.regs.rax = result & mask
-    return Outcome.SKIP
+    vcpu.look_for_events = True
+    if not vcpu.gave_turn:
+        return Outcome.SKIP
+    vcpu.gave_turn = False
+    vcpu.vmcs.skip_exit()
+    return Outcome.YIELD
 
 
 def _call(vcpu: "Vcpu", mask: int) -> Hypercall:

@@ -41,6 +41,33 @@ class Processor(Protocol):
     def flush_translations(self) -> None:
         """Drop what the processor remembers of this guest's page tables."""
 
+    def waited(self) -> int:
+        """Return for how many cycles it could have run and did not, since it last ran."""
+
+    def answers_to(self, apic_id: int) -> bool:
+        """Whether an interrupt message to the physical destination `apic_id` is for it."""
+
+    def interrupt(self, mode: int, vector: int) -> bool:
+        """Hand its local APIC a message of delivery mode `mode`; whether it was taken."""
+
+    def kick(self) -> None:
+        """Wake it from HLT; if it does not sleep, its next HLT is none."""
+
+    def yield_to(self, index: int) -> None:
+        """End its turn in favour of processor `index`, if that one could run."""
+
+    def before_apic(self, settle: "Callable[[Processor], None]") -> None:
+        """Have `settle` called before its local APIC looks at or shows what is in service."""
+
+    def end_of_interrupt(self) -> None:
+        """End the highest interrupt in service."""
+
+    def ends_silently(self) -> bool:
+        """Whether ending the highest interrupt in service would do nothing but that."""
+
+    def injects_interrupt(self) -> bool:
+        """Whether the next entry injects an external interrupt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:

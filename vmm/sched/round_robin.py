@@ -53,7 +53,8 @@ class RoundRobin:
         while self.clock.now < limit:
             event = self.fire_due()
             if vcpu := self.pick():
-                self.current = vcpu
+                if vcpu is not self.current:
+                    self.switch(vcpu)
                 vcpu.look_for_events = True
                 return vcpu, limit if len(self.vcpus) == 1 else min(limit, self.turn_ends)
             if not any(vcpu.can_wake() for vcpu in self.vcpus):
@@ -61,6 +62,28 @@ class RoundRobin:
             if not self.pass_time(event, limit):
                 return None
         return None
+
+    def switch(self, vcpu: Vcpu) -> None:
+        """Give the physical CPU to another one."""
+        self.current.descheduled()
+        self.current = vcpu
+        vcpu.scheduled()
+
+    def give_turn(self, index: int) -> bool:
+        """Let vCPU `index` have the next turn, if it could run; whether it can."""
+        if self.vcpus[index] is self.current or not self.vcpus[index].is_runnable():
+            return False
+        self.turn, self.turn_ends = index, self.clock.now + QUANTUM
+        return True
+
+    def save(self) -> tuple[int, int, int]:
+        """Whose turn it is, when it ends, and who ran last."""
+        return self.turn, self.turn_ends, self.current.index
+
+    def restore(self, state: tuple[int, int, int]) -> None:
+        """Take over what save() returned."""
+        self.turn, self.turn_ends, current = state
+        self.current = self.vcpus[current]
 
     def fire_due(self) -> int | None:
         """Fire devices that are due; return the next event's cycle."""

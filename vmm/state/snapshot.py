@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hwmodel.arch.vmcs import Field, Group
+from vmm.activity import Activity
 from vmm.devices.device import State
 from vmm.devices.platform import Board
 from vmm.memory.guest import GuestMemory
 from vmm.state.pages import PageKeeper, Pages
-from vmm.vcpu import Activity, Vcpu
+from vmm.vcpu import Vcpu
 
 VERSION: Final = 1
 
@@ -23,6 +24,8 @@ class VcpuState:
     native: bytes
     activity: Activity
     nmi_pending: bool
+    kicked: bool
+    runnable_since: int
     msrs: Mapping[int, int]
     random_state: int
 
@@ -38,14 +41,20 @@ class Snapshot:
     dialects: Mapping[str, State]
     instructions: int
     cycles: int
-    turn: tuple[int, int]
+    turn: tuple[int, int, int]
 
 
 def take_vcpu(vcpu: Vcpu) -> VcpuState:
     """Write down a virtual CPU."""
     vcpu.pcpu.sync(vcpu.vmcs)
     return VcpuState(
-        vcpu.vmcs.save(), vcpu.activity, vcpu.nmi_pending, dict(vcpu.msrs), vcpu.random_state
+        vcpu.vmcs.save(),
+        vcpu.activity,
+        vcpu.nmi_pending,
+        vcpu.kicked,
+        vcpu.runnable_since,
+        dict(vcpu.msrs),
+        vcpu.random_state,
     )
 
 
@@ -54,11 +63,14 @@ def put_vcpu(vcpu: Vcpu, state: VcpuState) -> None:
     vcpu.pcpu.forget(vcpu.vmcs)
     vcpu.vmcs.restore(state.native)
     vcpu.activity, vcpu.nmi_pending = state.activity, state.nmi_pending
+    vcpu.kicked, vcpu.runnable_since = state.kicked, state.runnable_since
     vcpu.msrs, vcpu.random_state = dict(state.msrs), state.random_state
     vcpu.look_for_events = True
 
 
-def take(keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, int]) -> Snapshot:
+def take(
+    keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, int, int]
+) -> Snapshot:
     """Write down a VM. Cached translations are dropped, so that what follows is the same after
     `put`: a stale one is no part of the state.
     """

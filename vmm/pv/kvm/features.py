@@ -11,6 +11,13 @@ BUILT: Final = frozenset(
         Feature.CLOCKSOURCE,
         Feature.NOP_IO_DELAY,
         Feature.CLOCKSOURCE2,
+        Feature.STEAL_TIME,
+        Feature.PV_EOI,
+        Feature.PV_UNHALT,
+        Feature.PV_TLB_FLUSH,
+        Feature.PV_SEND_IPI,
+        Feature.POLL_CONTROL,
+        Feature.PV_SCHED_YIELD,
         Feature.CLOCKSOURCE_STABLE_BIT,
     }
 )

@@ -6,9 +6,12 @@ from typing import Final, Protocol
 
 from vmm.pv.dialect import Hooks, Hypercall, Leaf, Machine, Processor, State
 from vmm.pv.kvm.abi import SIGNATURE, TIMING_LEAF, Error, Feature, KvmMsr
-from vmm.pv.kvm.calls import plain_calls
+from vmm.pv.kvm.calls import Calls
 from vmm.pv.kvm.clock import KvmClock
+from vmm.pv.kvm.eoi import PvEoi
 from vmm.pv.kvm.features import Offer
+from vmm.pv.kvm.registers import Registers
+from vmm.pv.kvm.steal import StealTime
 
 _KHZ: Final = 1000
 
@@ -46,15 +49,38 @@ class Kvm:
         self._offer: Final = offer
         self._parts: dict[str, Part] = {}
         self._by_msr: dict[int, Part] = {}
+        self._calls = Calls(machine, offer)
         self._clock = KvmClock(machine, stable=Feature.CLOCKSOURCE_STABLE_BIT in offer)
-        if Feature.CLOCKSOURCE in offer:
-            self._add("clock", self._clock, KvmMsr.WALL_CLOCK, KvmMsr.SYSTEM_TIME)
-        if Feature.CLOCKSOURCE2 in offer:
-            self._add("clock", self._clock, KvmMsr.WALL_CLOCK_NEW, KvmMsr.SYSTEM_TIME_NEW)
+        self._steal = StealTime(machine, flushes=Feature.PV_TLB_FLUSH in offer)
+        self._eoi = PvEoi(machine)
+        polls = Registers(machine.cpus, power_on=1, reserved=~1)
+        for feature, name, part, *msrs in (
+            (Feature.CLOCKSOURCE, "clock", self._clock, KvmMsr.WALL_CLOCK, KvmMsr.SYSTEM_TIME),
+            (
+                Feature.CLOCKSOURCE2,
+                "clock",
+                self._clock,
+                KvmMsr.WALL_CLOCK_NEW,
+                KvmMsr.SYSTEM_TIME_NEW,
+            ),
+            (Feature.STEAL_TIME, "steal", self._steal, KvmMsr.STEAL_TIME),
+            (Feature.PV_EOI, "eoi", self._eoi, KvmMsr.PV_EOI_EN),
+            (Feature.POLL_CONTROL, "polls", polls, KvmMsr.POLL_CONTROL),
+        ):
+            if feature in offer:
+                self._add(name, part, *msrs)
         # Linux prefers an invariant TSC to kvm-clock, and KVM does not show one by itself either.
         self.hides = frozenset({"invariant_tsc"})
-        self._calls = dict(plain_calls())
-        self.hooks = Hooks(tsc_changed=self._clock.refresh)
+        self.hooks = self._make_hooks()
+
+    def _make_hooks(self) -> Hooks:
+        steal, eoi = "steal" in self._parts, "eoi" in self._parts
+        return Hooks(
+            entering=self._eoi.entering if eoi else None,
+            scheduled=self._steal.scheduled if steal else None,
+            descheduled=self._steal.descheduled if steal else None,
+            tsc_changed=self._clock.refresh,
+        )
 
     def _add(self, name: str, part: Part, *msrs: KvmMsr) -> None:
         self._parts[name] = part
@@ -87,11 +113,12 @@ class Kvm:
 
     def hypercall(self, cpu: Processor, call: Hypercall) -> int | None:
         """Carry out a call; -ENOSYS for what is unknown or not offered."""
-        handler = self._calls.get(call.number)
+        handler = self._calls.handlers.get(call.number)
         return -Error.NOSYS if handler is None else handler(cpu, call)
 
     def attach(self, processors: list[Processor]) -> None:
         """Introduce the virtual CPUs to the parts."""
+        self._calls.attach(processors)
         for part in self._parts.values():
             part.attach(processors)
 

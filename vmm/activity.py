@@ -1,0 +1,82 @@
+"""Whether a virtual CPU runs, sleeps or waits to be started, and what wakes it."""
+
+from enum import Enum
+from typing import Final
+
+from vmm.architectural_view import ArchitecturalView
+from vmm.devices.lapic import LocalApic
+from vmm.devices.platform import Board
+
+_IF: Final = 1 << 9
+
+
+class Activity(Enum):
+    """What a virtual CPU does when it is its turn."""
+
+    RUNNING = "running"
+    HALTED = "halted"
+    WAIT_FOR_SIPI = "wait-for-SIPI"
+
+
+class Sleeper(ArchitecturalView):
+    """The waking and sleeping half of a virtual CPU."""
+
+    board: Board
+    lapic: LocalApic
+    activity: Activity
+    look_for_events: bool
+    nmi_pending: bool
+    kicked: bool
+    """Another one ended its next HLT beforehand."""
+    runnable_since: int
+    """The cycle from which on it could run, if another one has its turn."""
+
+    def halt(self) -> None:
+        """Finish HLT: sleep behind it, unless it was kicked before."""
+        self.vmcs.skip_exit()
+        if self.kicked:
+            self.kicked = False
+        else:
+            self.activity = Activity.HALTED
+
+    def kick(self) -> None:
+        """Wake it from HLT whatever its interrupt flag says, or end its next HLT beforehand."""
+        self.kicked = True
+        self.wake()
+
+    def request_nmi(self) -> None:
+        """An NMI arrived."""
+        self.nmi_pending = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something happened that may end HLT; called at the very cycle."""
+        if self.activity is Activity.HALTED and (self.kicked or self._has_wake_event()):
+            self.kicked = False
+            self.start_waiting(Activity.RUNNING)
+
+    def start_waiting(self, activity: Activity) -> None:
+        """From now on it is `activity`; if that is running, it waits for its turn."""
+        self.activity = activity
+        self.runnable_since = self.pcpu.clock.now
+        self.look_for_events = True
+
+    def waited(self) -> int:
+        """Return for how many cycles it could have run and did not, up to now."""
+        return self.pcpu.clock.now - self.runnable_since
+
+    def is_runnable(self) -> bool:
+        """Whether the scheduler may run it now; a halted one wakes for an event it can take."""
+        if self.activity is Activity.HALTED:
+            self.wake()
+        return self.activity is Activity.RUNNING
+
+    def can_wake(self) -> bool:
+        """Whether it runs, or is halted in a way that some later event can end."""
+        if self.activity is not Activity.HALTED:
+            return self.activity is Activity.RUNNING
+        takes_interrupts = bool(self.regs.rflags & _IF)
+        return takes_interrupts or self.nmi_pending or self.board.can_send_nmi()
+
+    def _has_wake_event(self) -> bool:
+        return self.nmi_pending or (bool(self.regs.rflags & _IF) and self.lapic.interrupt_pending())

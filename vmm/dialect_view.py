@@ -1,0 +1,77 @@
+"""A virtual CPU as dialects see it: `vmm.pv.dialect.Processor` over VMCS, local APIC and turns."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from hwmodel.arch.vmcs import Field
+from vmm.activity import Activity, Sleeper
+from vmm.devices.lapic_bus import DeliveryMode, Message
+from vmm.devices.lapic_eoi import ends_silently
+from vmm.devices.lapic_registers import Reg
+from vmm.pv.dialect import Processor
+from vmm.pv.roster import Roster
+
+_VALID_AND_TYPE: Final = 1 << 31 | 7 << 8  # VM-entry interruption information
+_EXTERNAL: Final = 1 << 31
+
+
+class DialectView(Sleeper):
+    """What dialects ask of a virtual CPU; `Vcpu` is one."""
+
+    index: int
+    dialects: Roster
+    give_turn: Callable[[int], bool]
+    gave_turn: bool
+    """Whether the exit that is being handled gave the turn away."""
+
+    def write_tsc(self, value: int) -> None:
+        """The guest writes its time-stamp counter: those who tell time by it are told."""
+        self.set_tsc(value)
+        for hook in self.dialects.tsc_changed:
+            hook(self)
+
+    def scheduled(self) -> None:
+        """It has the physical CPU, which another one had."""
+        for hook in self.dialects.scheduled:
+            hook(self)
+
+    def descheduled(self) -> None:
+        """Another one gets the physical CPU."""
+        if self.activity is Activity.RUNNING:
+            self.runnable_since = self.pcpu.clock.now
+        for hook in self.dialects.descheduled:
+            hook(self)
+
+    def flush_translations(self) -> None:
+        """Drop what the processor remembers of the guest's page tables."""
+        self.pcpu.flush_tlb()
+
+    def answers_to(self, apic_id: int) -> bool:
+        """Whether an interrupt message to the physical destination `apic_id` is for it."""
+        return self.lapic.is_addressed(apic_id, logical=False)
+
+    def interrupt(self, mode: int, vector: int) -> bool:
+        """Hand its local APIC a message; whether it was taken."""
+        self.look_for_events = True
+        return self.lapic.accept(Message(DeliveryMode(mode), vector, self.index))
+
+    def yield_to(self, index: int) -> None:
+        """End its turn in favour of processor `index`, if that one could run."""
+        self.gave_turn = self.give_turn(index)
+
+    def before_apic(self, settle: Callable[[Processor], None]) -> None:
+        """Have `settle` called before its local APIC looks at or shows what is in service."""
+        self.lapic.settle = partial(settle, self)
+
+    def end_of_interrupt(self) -> None:
+        """End the highest interrupt in service."""
+        self.lapic.write_register(Reg.EOI, 0)
+
+    def ends_silently(self) -> bool:
+        """Whether ending the highest interrupt in service would do nothing but that."""
+        return ends_silently(self.lapic.page)
+
+    def injects_interrupt(self) -> bool:
+        """Whether the next entry injects an external interrupt."""
+        return self.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] & _VALID_AND_TYPE == _EXTERNAL
