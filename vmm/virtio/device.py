@@ -194,6 +194,10 @@ class VirtioDevice:
             for queue in self.queues:
                 self.notify(queue.index)  # a notification may have come before
 
+    def offered(self, word: int) -> int:
+        """Return bits 32 * `word` ... + 31 of the features offered."""
+        return self.features >> 32 * word & 0xFFFF_FFFF if word < 2 else 0
+
     def select_features(self, word: int, value: int) -> None:
         """Set bits 32 * `word` ... + 31 of the driver's features, until they are accepted."""
         if word < 2 and not self.status & Status.FEATURES_OK:
@@ -214,6 +218,11 @@ class VirtioDevice:
         if self.has(Feature.RING_RESET):
             self.queues[index].reset()
             self.on_queue_reset(index)
+
+    def stop_queue(self, index: int) -> None:
+        """Stop a queue and keep its registers."""
+        self.queues[index].stop()
+        self.on_queue_reset(index)
 
     def notify(self, index: int) -> None:
         """Take a notification; one for a queue that does not exist or is off is dropped."""

@@ -13,8 +13,6 @@ from vmm.virtio.ring import Ring, RingLayout
 from vmm.virtio.ring_packed import PackedRing
 from vmm.virtio.ring_split import SplitRing
 
-_ADDRESSES: Final = ("descriptors", "driver", "device")
-
 
 class VirtQueue:
     """One queue: the registers that a transport shows, and the ring once the driver enabled it."""
@@ -33,11 +31,15 @@ class VirtQueue:
         self._features = (False, False, False)
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything; chains popped before will not be pushed."""
+    def stop(self) -> None:
+        """Take no more chains; those that are out will not be pushed."""
         self._ring = None
         self._held.clear()
         self._epoch += 1
+
+    def reset(self) -> None:
+        """Stop, and forget what the driver programmed."""
+        self.stop()
         self.size = self.size_max
         self.descriptors = self.driver = self.device = 0
 
@@ -125,7 +127,7 @@ class VirtQueue:
 
     def save(self) -> list[int]:
         """Return everything as plain numbers; chains that are out are their device's to save."""
-        fixed = [self.size, *(getattr(self, name) for name in _ADDRESSES), self._epoch]
+        fixed = [self.size, self.descriptors, self.driver, self.device, self._epoch]
         if self._ring is None:
             return [*fixed, 0]
         flags = [int(flag) for flag in self._features]
