@@ -140,9 +140,9 @@ class Vcpu(DialectView):
 
     def init_signal(self) -> None:
         """INIT: registers as after reset, but for x87/SSE and CR0's cache bits; wait for SIPI."""
-        msrs = self.msrs
+        msrs, tsc_offset = self.msrs, self.tsc_offset()
         self.reset()
-        self.msrs = msrs
+        self.msrs, self.vmcs[Field.TSC_OFFSET] = msrs, tsc_offset
         self.activity = Activity.WAIT_FOR_SIPI
 
     def startup(self, vector: int) -> None:

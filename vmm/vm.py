@@ -126,9 +126,12 @@ class VM:
             wake=lambda cpu: self.vcpus[cpu].wake(),
             unknown=self._note_access,
         )
+        model = self.model
         return build_board(
-            self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs
-        )
+            self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs,
+            x2apic="x2apic" in model.features, physical_bits=model.physical_bits,
+            crystal_hz=model.crystal_hz,
+        )  # fmt: skip
 
     def _make_vcpus(self) -> list[Vcpu]:
         model = replace(self.model, features=self.model.features - self.dialects.hides)
@@ -144,7 +147,7 @@ class VM:
 
     def _make_dialects(self) -> Roster:
         machine = Machine(
-            self.memory, self.clock, DEFAULT_EPOCH, self.model.tsc_hz, self.model.bus_hz,
+            self.memory, self.clock, DEFAULT_EPOCH, self.model.tsc_hz, self.model.crystal_hz,
             self.config.cpus,
         )  # fmt: skip
         return build_roster(self.config.dialects, machine)

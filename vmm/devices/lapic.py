@@ -46,19 +46,19 @@ class LocalApic:
         x2apic: bool = False,
         physical_bits: int = 46,
         pic: ExternalController | None = None,
-        tsc: Callable[[], int] | None = None,
+        crystal_hz: int | None = None,
         reschedule: Callable[[], None] = lambda: None,
     ) -> None:
         """APIC 0 is the bootstrap processor's.
 
-        `x2apic` and `physical_bits` are what the CPU model offers; `pic` drives LINT0; `tsc`
-        returns the guest's time stamp counter (default: the clock); `reschedule` hears that
+        `x2apic` and `physical_bits` are what the CPU model offers; `pic` drives LINT0;
+        `crystal_hz` feeds the timer (default: the clock's rate); `reschedule` hears that
         next_event() may have changed.
         """
         self.name = f"lapic{apic_id}"
         self.apic_id = apic_id
         self.page = RegisterPage()
-        self.timer = ApicTimer(clock, tsc or (lambda: clock.now))
+        self.timer = ApicTimer(clock, lambda: clock.now, crystal_hz)
         self.base = DEFAULT_BASE | ENABLED | (BSP if apic_id == 0 else 0)
         self.base_reserved = ~((1 << physical_bits) - PAGE_SIZE | BSP | ENABLED) & (1 << 64) - 1
         if x2apic:
@@ -136,7 +136,8 @@ class LocalApic:
 
     def write_msr(self, index: int, value: int) -> bool:
         """WRMSR of 0x1b, 0x6e0 or 0x800-0x8ff; False is a #GP."""
-        self._reschedule()
+        if index == lapic_msr.TSC_DEADLINE_MSR:
+            self._reschedule()
         return lapic_msr.write(self, index, value)
 
     def is_addressed(self, destination: int, *, logical: bool) -> bool:

@@ -1,15 +1,20 @@
 """The local APIC's timer: one-shot, periodic, TSC-deadline (Intel SDM, "APIC Timer").
 
-The input clock is the TSC's own frequency (what CPUID leaf 0x15 with a ratio of 1/1 says), divided
-by the divide configuration. The count is computed from the cycle at which it was started.
+The input is the core crystal clock that CPUID leaf 0x15 tells of, divided by the divide
+configuration. The count is computed from the tick at which it was started.
 """
 
 from collections.abc import Callable
 from enum import IntEnum
 
 from vmm.devices.device import Clock
+from vmm.devices.ticks import Oscillator
 
 _SAVED = ("mode", "initial", "shift", "start", "periods", "armed", "deadline")
+
+
+NEVER = 1 << 62
+"""A deadline beyond this cycle is not waited for: fifty years and more."""
 
 
 class TimerMode(IntEnum):
@@ -24,9 +29,13 @@ class TimerMode(IntEnum):
 class ApicTimer:
     """The counting; whether an expiry interrupts is the LVT's business."""
 
-    def __init__(self, clock: Clock, tsc: Callable[[], int]) -> None:
-        """`tsc` returns the guest's time stamp counter, which runs at the clock's rate."""
+    def __init__(self, clock: Clock, tsc: Callable[[], int], hz: int | None = None) -> None:
+        """`tsc` returns the guest's time stamp counter, which runs at the clock's rate.
+
+        `hz` is the crystal's frequency, by default the clock's own.
+        """
         self._clock = clock
+        self._crystal = Oscillator(clock, hz or clock.frequency)
         self.tsc = tsc
         self.reset()
 
@@ -35,7 +44,7 @@ class ApicTimer:
         self.mode = int(TimerMode.ONE_SHOT)
         self.initial = 0
         self.shift = 1
-        self.start = 0  # cycle at which the count was `initial`
+        self.start = 0  # tick of the crystal at which the count was `initial`
         self.periods = 0  # expiries since then
         self.armed = False
         self.deadline = 0
@@ -45,7 +54,7 @@ class ApicTimer:
         if self.mode == TimerMode.TSC_DEADLINE:
             return
         self.initial = value
-        self.start, self.periods = self._clock.now, 0
+        self.start, self.periods = self._crystal.now(), 0
         self.armed = value != 0
 
     def set_divide(self, value: int) -> None:
@@ -53,7 +62,7 @@ class ApicTimer:
         left = self.current()
         self.shift = ((value >> 1 & 4 | value & 3) + 1) & 7
         if self.armed and self.mode != TimerMode.TSC_DEADLINE:
-            self.start = self._clock.now - ((self.initial - left) << self.shift)
+            self.start = self._crystal.now() - ((self.initial - left) << self.shift)
             self.periods = 0
 
     def set_mode(self, mode: int) -> None:
@@ -63,7 +72,7 @@ class ApicTimer:
         deadline_involved = TimerMode.TSC_DEADLINE in (mode, self.mode)
         if not deadline_involved and self.armed:
             left = self.current()
-            self.start = self._clock.now - ((self.initial - left) << self.shift)
+            self.start = self._crystal.now() - ((self.initial - left) << self.shift)
             self.periods = 0
         if deadline_involved:
             self.armed, self.deadline = False, 0
@@ -78,7 +87,7 @@ class ApicTimer:
         """Return the current count."""
         if not self.armed or self.mode == TimerMode.TSC_DEADLINE:
             return 0
-        ticks = (self._clock.now - self.start) >> self.shift
+        ticks = (self._crystal.now() - self.start) >> self.shift
         if self.mode == TimerMode.PERIODIC:
             return self.initial - ticks % self.initial
         return max(self.initial - ticks, 0)
@@ -88,8 +97,9 @@ class ApicTimer:
         if not self.armed:
             return None
         if self.mode == TimerMode.TSC_DEADLINE:
-            return self._clock.now + self.deadline - self.tsc()
-        return self.start + ((self.periods + 1) * self.initial << self.shift)
+            due = self._clock.now + self.deadline - self.tsc()
+            return due if due < NEVER else None
+        return self._crystal.cycle(self.start + ((self.periods + 1) * self.initial << self.shift))
 
     def expire(self) -> bool:
         """Work off what is due; return whether anything was (several periods count once)."""
@@ -97,7 +107,7 @@ class ApicTimer:
         if due is None or due > self._clock.now:
             return False
         if self.mode == TimerMode.PERIODIC:
-            self.periods = ((self._clock.now - self.start) >> self.shift) // self.initial
+            self.periods = ((self._crystal.now() - self.start) >> self.shift) // self.initial
         else:
             self.armed, self.deadline = False, 0
         return True

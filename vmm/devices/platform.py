@@ -213,13 +213,14 @@ def build_board(
     outputs: Outputs | None = None,
     x2apic: bool = False,
     physical_bits: int = 46,
+    crystal_hz: int | None = None,
     epoch: int = DEFAULT_EPOCH,
     test_device: bool = True,
 ) -> Board:
     """Build the board for `cpus` processors and `memory` bytes of RAM.
 
-    `epoch` is the date at cycle 0 in seconds since 1970; `x2apic` and `physical_bits` are the CPU
-    model's. Raises nothing that a guest could cause.
+    `epoch` is the date at cycle 0 in seconds since 1970; `x2apic`, `physical_bits` and
+    `crystal_hz` are the CPU model's. Raises nothing that a guest could cause.
     """
     out = outputs or Outputs()
     apic_bus = ApicBus()
@@ -246,7 +247,7 @@ def build_board(
     for cpu in range(cpus):
         lapic = LocalApic(
             clock, apic_bus, cpu, _pins(out, cpu), x2apic=x2apic, physical_bits=physical_bits,
-            pic=pic, reschedule=board.reschedule,
+            crystal_hz=crystal_hz, pic=pic, reschedule=board.reschedule,
         )  # fmt: skip
         lapics.append(lapic)
     _register_standard(board)

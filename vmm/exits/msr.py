@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 _GP: Final = 13
 _LOW: Final = 0xFFFF_FFFF
+_MASK64: Final = (1 << 64) - 1
 _LMA, _LME = 1 << 10, 1 << 8
 _PG: Final = 1 << 31
 _PAT_TYPES: Final = {0, 1, 4, 5, 6, 7}
 _APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})
+
+_NEEDS: Final[dict[int, str]] = {
+    Msr.IA32_TSC_DEADLINE: "tsc_deadline",
+    Msr.IA32_TSC_ADJUST: "tsc_adjust",
+}
 
 # Registers that hold what was written, and what they hold at reset; writes must fit the mask.
 _PLAIN: Final[dict[int, tuple[int, int]]] = {
@@ -62,14 +68,16 @@ def _refuse(vcpu: "Vcpu", what: str) -> Outcome:
 
 
 def _read(vcpu: "Vcpu", number: int) -> int | None:
+    if number in _APIC:
+        return vcpu.lapic.read_msr(number) if _has(vcpu, number) else None
     if number == Msr.IA32_TSC:
         return vcpu.tsc()
     if number == Msr.EFER:
         return vcpu.regs.efer
     if number == Msr.IA32_CR_PAT:
         return vcpu.vmcs[Field.GUEST_IA32_PAT]
-    if number in _APIC:
-        return vcpu.lapic.read_msr(number)
+    if number == Msr.IA32_TSC_ADJUST:
+        return vcpu.msrs.get(number, 0) if _has(vcpu, number) else None
     if number in _PLAIN:
         return vcpu.msrs.get(number, _PLAIN[number][0])
     if number in _CONSTANT:
@@ -78,24 +86,39 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
 
 
 def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
-    if number == Msr.IA32_TSC:
-        vcpu.write_tsc(value)
+    if number in _APIC:
         vcpu.look_for_events = True
-        vcpu.board.reschedule()
-        return True
+        return _has(vcpu, number) and vcpu.lapic.write_msr(number, value)
+    if number == Msr.IA32_TSC:
+        return _move_tsc(vcpu, value - vcpu.tsc())
     if number == Msr.EFER:
         return _write_efer(vcpu, value)
     if number == Msr.IA32_CR_PAT:
         return _write_pat(vcpu, value)
-    if number in _APIC:
-        vcpu.look_for_events = True
-        vcpu.board.reschedule()
-        return vcpu.lapic.write_msr(number, value)
+    if number == Msr.IA32_TSC_ADJUST:
+        return _has(vcpu, number) and _move_tsc(vcpu, value - vcpu.msrs.get(number, 0))
     if number in _PLAIN:
         return _write_plain(vcpu, number, value)
     if number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE):
         return True
     return vcpu.dialects.write_msr(vcpu, number, value)
+
+
+def _has(vcpu: "Vcpu", number: int) -> bool:
+    """Whether CPUID tells of the feature that an MSR belongs to."""
+    feature = _NEEDS.get(number)
+    return feature is None or feature in vcpu.cpuid.model.features
+
+
+def _move_tsc(vcpu: "Vcpu", distance: int) -> bool:
+    """Writing the TSC or IA32_TSC_ADJUST moves both ("Time-Stamp Counter Adjustment")."""
+    vcpu.write_tsc(vcpu.tsc() + distance & _MASK64)
+    if _has(vcpu, Msr.IA32_TSC_ADJUST):
+        old = vcpu.msrs.get(Msr.IA32_TSC_ADJUST, 0)
+        vcpu.msrs[Msr.IA32_TSC_ADJUST] = old + distance & _MASK64
+    vcpu.look_for_events = True
+    vcpu.board.reschedule()
+    return True
 
 
 def _write_plain(vcpu: "Vcpu", number: int, value: int) -> bool:
