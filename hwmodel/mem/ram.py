@@ -25,3 +25,7 @@ class Ram:
     def zero(self) -> None:
         """Give every page back: the memory reads as zero again."""
         self._map.madvise(mmap.MADV_DONTNEED)
+
+    def discard(self, at: int, size: int) -> None:
+        """Give whole pages back: they read as zero, and cost nothing until they are written."""
+        self._map.madvise(mmap.MADV_DONTNEED, at, size)

@@ -33,6 +33,22 @@ def restore_fields(owner: object, names: Iterable[str], state: State, version: i
         setattr(owner, name, _typed(getattr(owner, name), state[name.lstrip("_")]))
 
 
+def pack_items(items: Iterable[bytes]) -> bytes:
+    """Return a list of byte strings as one: each behind its length, 32 bits, little-endian."""
+    return b"".join(len(item).to_bytes(4, "little") + item for item in items)
+
+
+def unpack_items(packed: object) -> list[bytes]:
+    """Return the list that pack_items() packed."""
+    assert isinstance(packed, bytes)
+    items, at = [], 0
+    while at < len(packed):
+        end = at + 4 + int.from_bytes(packed[at : at + 4], "little")
+        items.append(packed[at + 4 : end])
+        at = end
+    return items
+
+
 def _plain(value: object) -> object:
     if isinstance(value, int):
         return int(value)

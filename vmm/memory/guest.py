@@ -57,6 +57,18 @@ class GuestMemory:
         if self._pcpu is not None and size:
             self._pcpu.host_wrote(at, size)
 
+    def discard(self, at: int, size: int) -> int:
+        """Give the whole pages of [at, at + size), machine addresses in RAM, back to the host.
+
+        They read as zero afterwards. Returns how many bytes that were.
+        """
+        first, end = -(-at // PAGE) * PAGE, (at + size) // PAGE * PAGE
+        if first >= end:
+            return 0
+        self.ram.discard(first, end - first)
+        self.wrote(first, end - first)
+        return end - first
+
     def _place(self, gpa: int, size: int) -> int:
         at = self.hpa(gpa, size)
         if at is None:

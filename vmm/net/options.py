@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final, Self
 
 from vmm.errors import UsageError
+from vmm.host.endpoint import Endpoint, parse_endpoint
 from vmm.net.backend import MTU_MAX, MTU_MIN
 
 DEFAULT_NETWORK: Final = IPv4Network("10.0.2.0/24")  # QEMU's
@@ -40,18 +41,6 @@ class Forward:
 
     def __str__(self) -> str:
         return f"{self.protocol}:{self.host}:{self.host_port}-{self.guest}:{self.guest_port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A stream socket: `unix:PATH`, or `[HOST]:PORT`. `path` is empty for TCP."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,18 +174,7 @@ def _forward(text: str, value: str) -> Field:
 
 
 def _endpoint(field: str) -> Callable[[str, str], Field]:
-    def parse(text: str, value: str) -> Field:
-        if value.startswith("unix:") and len(value) > 5:
-            return field, Endpoint(path=value[5:])
-        host, colon, port = value.rpartition(":")
-        if not (colon and port.isascii() and port.isdigit() and len(port) < 6):
-            raise UsageError(
-                f"--net {text!r}: {field}={value} is no address; write {field}=127.0.0.1:5555 "
-                f"or {field}=unix:PATH"
-            )
-        return field, Endpoint(host or "127.0.0.1", _port(text, port))
-
-    return parse
+    return lambda text, value: (field, parse_endpoint(f"--net {text!r}, {field}=", value))
 
 
 _COMMON: Final = {"mac": _mac, "mtu": _mtu}

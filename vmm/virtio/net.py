@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from vmm.devices.device import State
+from vmm.devices.saved import pack_items, unpack_items
 from vmm.net.backend import FRAME_MAX, FRAME_MIN, Backend
 from vmm.virtio.chain import Chain
 from vmm.virtio.device import Context, VirtioDevice
@@ -132,22 +133,17 @@ class Net(VirtioDevice):
 
     def save_device(self) -> State:
         """Return waiting frames and the filter; what the backend holds is outside the machine."""
-        frames = b"".join(len(frame).to_bytes(4, "little") + frame for frame in self._waiting)
-        return {"waiting": frames, "due": -1 if self._due is None else self._due} | {
-            f"filter_{name}": value for name, value in self.filter.save().items()
-        }
+        return {
+            "waiting": pack_items(self._waiting),
+            "due": -1 if self._due is None else self._due,
+        } | {f"filter_{name}": value for name, value in self.filter.save().items()}
 
     def restore_device(self, state: State) -> None:
         """Take over what save_device() returned."""
-        frames, due = state["waiting"], state["due"]
-        assert isinstance(frames, bytes)
+        due = state["due"]
         assert isinstance(due, int)
         self._waiting.clear()
-        at = 0
-        while at < len(frames):
-            end = at + 4 + int.from_bytes(frames[at : at + 4], "little")
-            self._waiting.append(frames[at + 4 : end])
-            at = end
+        self._waiting.extend(unpack_items(state["waiting"]))
         self._due = None if due < 0 else due
         own = {k.removeprefix("filter_"): v for k, v in state.items() if k.startswith("filter_")}
         self.filter.restore(own)

@@ -42,18 +42,18 @@ def test_two_links_carry_frames_both_ways(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a Unix socket's path is short
     first, at_first = plugged("socket,listen=unix:cable") if unix else listening()
-    second, at_second = plugged(f"socket,connect={first.address}")
+    second, at_second = plugged(f"socket,connect={first.stream.address}")
     frames = [bytes([n]) * (14 + 100 * n) for n in range(20)] + [bytes(65549)]
-    until(lambda: first._peer, first)
+    until(lambda: first.stream.has_peer, first)
     for frame in frames:
         first.send(frame)
         second.send(frame)
     until(lambda: len(at_second) == len(at_first) == len(frames), first, second)
     assert at_first == at_second == frames
     second.close()
-    until(lambda: first._peer is None, first)
-    third, at_third = plugged(f"socket,connect={first.address}")
-    until(lambda: first._peer is not None, first)
+    until(lambda: not first.stream.has_peer, first)
+    third, at_third = plugged(f"socket,connect={first.stream.address}")
+    until(lambda: first.stream.has_peer, first)
     first.send(FRAME)
     until(lambda: at_third, first, third)
     first.close()
@@ -64,9 +64,9 @@ def test_two_links_carry_frames_both_ways(
 def test_the_wire_format_is_a_length_and_a_frame() -> None:
     link, heard = listening()
     assert len(link.descriptors()) == 1
-    with socket.create_connection((link.address.host, link.address.port)) as peer:
+    with socket.create_connection((link.stream.address.host, link.stream.address.port)) as peer:
         peer.settimeout(5)
-        until(lambda: link._peer, link)
+        until(lambda: link.stream.has_peer, link)
         link.send(FRAME)
         assert peer.recv(1000) == b"\0\0\0\x3c" + FRAME
         for piece in (b"\0\0", b"\0\x3c" + FRAME[:10], FRAME[10:] + b"\0\0\0\x02ab"):
@@ -75,18 +75,18 @@ def test_the_wire_format_is_a_length_and_a_frame() -> None:
         until(lambda: heard, link)
         assert heard == [FRAME]
         peer.sendall(b"GET / HTTP/1.0\r\n\r\n")  # no length of a frame: not one of us
-        until(lambda: link._peer is None, link)
+        until(lambda: not link.stream.has_peer, link)
     link.close()
 
 
 def test_a_peer_that_does_not_read_costs_bounded_memory() -> None:
     link, _ = listening()
-    with socket.create_connection((link.address.host, link.address.port)):
-        until(lambda: link._peer, link)
+    with socket.create_connection((link.stream.address.host, link.stream.address.port)):
+        until(lambda: link.stream.has_peer, link)
         for _ in range(4 * BACKLOG // 60000):
             link.send(bytes(60000))
         assert link.dropped
-        assert len(link._out) <= BACKLOG + 60004
+        assert len(link.stream.unsent) <= BACKLOG + 60004
     link.close()
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     first, _ = listening()
     with pytest.raises(UsageError, match="cannot be listened at: address already in use"):
-        plugged(f"socket,listen={first.address}")
+        plugged(f"socket,listen={first.stream.address}")
     first.close()
     with pytest.raises(UsageError, match=r"nobody can be reached .* start the listening side"):
         plugged("socket,connect=unix:nobody")

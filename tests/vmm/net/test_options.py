@@ -5,7 +5,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from vmm.errors import UsageError
-from vmm.net.options import Endpoint, Forward, Kind, NetOptions, Protocol
+from vmm.host.endpoint import Endpoint
+from vmm.net.options import Forward, Kind, NetOptions, Protocol
 
 
 def test_user_with_everything() -> None:
@@ -54,7 +55,7 @@ def test_sockets() -> None:
         ("user,,", "'' is not known"),
         ("socket", "needs one end; add listen=:5555"),
         ("socket,listen=:1,connect=:2", "needs one end"),
-        ("socket,listen=5555", "listen=5555 is no address; write listen=127.0.0.1:5555"),
+        ("socket,listen=5555", "listen=: '5555' is no address; write 127.0.0.1:5555"),
         ("socket,listen=:port", "is no address"),
         ("socket,connect=unix:", "is no address"),
         ("none,mac=1", "none takes no options"),
