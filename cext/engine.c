@@ -29,6 +29,7 @@ static bool allocate(struct engine *e)
     e->decoded = calloc(1, decoded_size());
     e->grants = e->generation = e->global_generation = 1;
     e->rep_pc = NO_REP;
+    e->failed_check = e->skipped_check = -1;
     e->fills_before_growth = 2048;
     return e->pages && e->dirty && e->tlb && e->decoded && blocks_create(e);
 }
@@ -159,6 +160,8 @@ void engine_forget_vcpu(struct engine *e, struct vcpu *v)
 {
     if (e->loaded == v)
         e->loaded = NULL;
+    if (e->checked == v)
+        e->checked = NULL;
 }
 
 static void drop_translations(struct engine *e)
@@ -209,17 +212,21 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->retired += v->retire;
     v->retire = 0;
     e->counters.entries++;
-    if (load_guest(e, v)) {
+    bool allowed = entry_is_allowed(e), entered = allowed && load_guest(e, v);
+    if (allowed && !entered)       /* no check is missing, so this cannot be but where make mutate leaves one out */
+        fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
+    if (entered) {
+        v->launched = 1;
         inject_at_entry(e);
         update_limit(e);
         run(e);
         if (e->exit.reason == STOP_INTERRUPTED)
             e->interrupted = 0;
         save_guest(e);
-    } else {
-        fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
+        entry_was_good(e);
     }
-    publish_exit(e);
+    if (e->exit.reason != STOP_VM_FAIL)
+        publish_exit(e);
     *record = e->exit;
     return record->reason;
 }

@@ -11,6 +11,19 @@ enum {
     STOP_DEADLINE = 0x100,     /* the clock has reached `until` */
     STOP_INTERRUPTED = 0x101,  /* engine_interrupt() was called */
     STOP_INTERNAL = 0x102,     /* the engine cannot go on; engine_message() says why */
+    STOP_VM_FAIL = 0x103,      /* no entry: VMfailValid; the qualification is the VM-instruction error */
+    STOP_VMX_ABORT = 0x104,    /* no exit could be made: the qualification is the VMX-abort indicator */
+};
+
+/* What the processor's VT-x allows (hwmodel/vmx/capabilities.py says it). Words in the layout of the MSRs. */
+enum { CONTROLS_PIN, CONTROLS_PRIMARY, CONTROLS_SECONDARY, CONTROLS_TERTIARY, CONTROLS_EXIT, CONTROLS_EXIT2, CONTROLS_ENTRY, CONTROL_WORDS };
+struct vmx_capabilities {
+    uint64_t must_be_1[7], may_be_1[7];        /* by CONTROLS_* */
+    uint64_t basic, misc, ept_vpid, vm_functions;
+    uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+    uint64_t efer_bits, debugctl_bits, pending_debug_bits;     /* that may be set */
+    uint64_t physical_bits, linear_bits;
+    uint64_t root_is_long_mode;
 };
 
 /* One exit, as the VMCS exit-information fields would show it. 64-bit words in this order. */
@@ -52,6 +65,8 @@ struct vcpu {
     uint64_t mov_size, mov_writes, mov_register, mov_value;
     uint8_t fpu[5120];             /* x87, MMX and SSE state, the engine's layout */
     uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
+    uint64_t launched;             /* the VMCS's launch state: 0 clear, 1 launched */
+    uint64_t region;               /* its physical address, or ~0 where it has none */
 };
 
 /* A range of guest-physical memory: the flat EPT of this machine. All in bytes, 4 KiB aligned. */
@@ -95,6 +110,15 @@ void engine_invalidate_page(struct engine *engine, uint64_t linear);
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->reason */
+/* The checks of an entry, in the manual's order. Which one failed last, or -1; `skip` >= 0 leaves one out (make mutate). */
+void engine_set_capabilities(struct engine *engine, const struct vmx_capabilities *capabilities);
+int entry_check_count(void);
+const char *entry_check_name(int index);
+int entry_check_passes(const struct engine *engine, const struct vcpu *vcpu, int index);
+int engine_failed_check(const struct engine *engine);
+void engine_skip_check(struct engine *engine, int index);
+/* Make every check at every entry, also where nothing has changed since the last one: the same result, and slower. */
+void engine_check_always(struct engine *engine, int always);
 void engine_interrupt(struct engine *engine);    /* from a signal handler or another thread */
 uint64_t engine_instructions(const struct engine *engine);
 uint64_t engine_cycles(const struct engine *engine);

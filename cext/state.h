@@ -124,6 +124,12 @@ struct engine {
     struct pending pending;
     struct event idt_event;        /* the event that was being delivered when an exit came */
     bool idt_event_valid;
+    /* VM entry */
+    struct vmx_capabilities caps;
+    struct vcpu *checked;          /* whose `good` these are: the fields of its last good entry, guest state of the exit */
+    uint64_t good[VMCS_FIELD_COUNT];
+    int failed_check, skipped_check;
+    bool check_always;
     struct exit_record exit;
     bool exit_ready;
     struct engine_counters counters;
@@ -225,6 +231,10 @@ bool is_sensitive(const struct engine *e, const cs_insn *i);
 /* flagged.c */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
 bool op_fragile_flags(struct engine *e, const struct insn *i);
+
+/* entry.c */
+bool entry_is_allowed(struct engine *e);           /* false: the exit record says how it failed */
+void entry_was_good(struct engine *e);             /* after the exit: the saved guest state is a processor's */
 
 /* vmcs.c */
 bool load_guest(struct engine *e, struct vcpu *v);

@@ -23,6 +23,7 @@ void vcpu_reset(struct vcpu *v)
     v->field[VMCS_GUEST_RFLAGS] = 2;
     v->field[VMCS_GUEST_DR7] = 0x400;
     v->field[VMCS_GUEST_IA32_PAT] = 0x0007040600070406;
+    v->field[VMCS_LINK_POINTER] = v->region = ~0ull;
     v->dr6 = 0xffff0ff0;
 }
 

@@ -224,11 +224,15 @@ static void show_code(struct engine *e)
 void publish_exit(struct engine *e)
 {
     const struct exit_record *x = &e->exit;
-    e->exit.rip = e->core->rip;
     e->exit.instructions = e->retired;
     e->exit.cycles = cycles_now(e);
+    if (x->reason >> 31)           /* no guest instruction ran, and the core holds something else */
+        e->vcpu->mov_size = e->vcpu->code_bytes = 0;
+    else
+        e->exit.rip = e->core->rip;
     remember_exit(e);
-    show_code(e);
+    if (!(x->reason >> 31))
+        show_code(e);
     *field(e, VMCS_VM_EXIT_REASON) = x->reason;
     *field(e, VMCS_EXIT_QUALIFICATION) = x->qualification;
     *field(e, VMCS_VM_EXIT_INSTRUCTION_LEN) = x->instruction_length;

@@ -5,6 +5,8 @@ class _Library(Protocol):
     STOP_DEADLINE: int
     STOP_INTERRUPTED: int
     STOP_INTERNAL: int
+    STOP_VM_FAIL: int
+    STOP_VMX_ABORT: int
     def __getattr__(self, name: str) -> Any: ...
 
 ffi: Any

@@ -8,14 +8,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from hwmodel.arch.controls import (
+    EntryControls,
+    ExitControls,
+    PinBased,
+    Primary,
+    Secondary,
+    SecondaryExit,
+    Tertiary,
+)
 from hwmodel.arch.exits import ExitReason
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
+from hwmodel.vmx.capabilities import CR0_FIXED0, CR0_FIXED1, Capabilities
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
 
 READ, WRITE, FETCH = 0, 1, 2
+_CONTROL_WORDS: Final = (
+    PinBased, Primary, Secondary, Tertiary, ExitControls, SecondaryExit, EntryControls,
+)  # fmt: skip
+_CAPABILITY_WORDS: Final = (
+    "basic", "misc", "ept_vpid", "vm_functions", "cr4_fixed0", "cr4_fixed1", "efer_bits",
+    "debugctl_bits", "pending_debug_bits", "physical_bits", "linear_bits", "root_is_long_mode",
+)  # fmt: skip
 _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 
@@ -49,13 +66,17 @@ class Fault:
 class Pcpu:
     """One physical CPU over `ram`. Cycles go to `clock`, which it alone advances."""
 
-    def __init__(self, ram: Ram, clock: Clock) -> None:
-        """Make the engine. Raises EngineError with one line when Unicorn refuses."""
+    def __init__(self, ram: Ram, clock: Clock, capabilities: Capabilities | None = None) -> None:
+        """Make the engine, with all of VT-x that it implements unless `capabilities` say less.
+
+        Raises EngineError with one line when Unicorn refuses.
+        """
         self.ram = ram
         self.clock = clock
         self._native: Any = ffi.gc(lib.engine_create(ram.pointer, ram.size), lib.engine_destroy)
         if message := ffi.string(lib.engine_message(self._native)).decode():
             raise EngineError(message)
+        self.set_capabilities(capabilities or Capabilities.implemented())
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._fault: Final = ffi.new("uint64_t[3]")
@@ -64,6 +85,29 @@ class Pcpu:
         words = (ram.size // PAGE + 63) // 64
         log = ffi.buffer(lib.engine_dirty_log(self._native), words * 8)
         self.dirty_log: Final = memoryview(log).cast("Q")
+
+    def set_capabilities(self, capabilities: Capabilities) -> None:
+        """Make this a processor that allows what `capabilities` say; nobody checks them here."""
+        self.capabilities = capabilities
+        lib.engine_set_capabilities(self._native, _native_capabilities(capabilities))
+
+    @property
+    def failed_check(self) -> str | None:
+        """The name of the check that the newest entry failed by, None if it succeeded."""
+        index = lib.engine_failed_check(self._native)
+        return None if index < 0 else ffi.string(lib.entry_check_name(index)).decode()
+
+    def check_always(self, always: bool = True) -> None:
+        """Make every check at every entry, not only those whose fields have changed."""
+        lib.engine_check_always(self._native, always)
+
+    def skip_check(self, index: int) -> None:
+        """Leave out one entry check, to see that a test misses it; -1 for none."""
+        lib.engine_skip_check(self._native, index)
+
+    def check_passes(self, vmcs: Vmcs, index: int) -> bool:
+        """Make one entry check, by its number in `check_names()`."""
+        return bool(lib.entry_check_passes(self._native, vmcs.native, index))
 
     def close(self) -> None:
         """Free the engine and all it holds; using the pCPU afterwards is an error."""
@@ -226,3 +270,19 @@ class Pcpu:
         buffer = ffi.new("uint8_t[512]")
         lib.vcpu_fxsave(self._native, vmcs.native, buffer)
         return bytes(buffer)
+
+
+def check_names() -> list[str]:
+    """Return the names of the C engine's entry checks, in the order in which they are made."""
+    return [ffi.string(lib.entry_check_name(n)).decode() for n in range(lib.entry_check_count())]
+
+
+def _native_capabilities(capabilities: Capabilities) -> Any:
+    native = ffi.new("struct vmx_capabilities *")
+    for index, word in enumerate(_CONTROL_WORDS):
+        allowed = capabilities.allowed(word)
+        native.must_be_1[index], native.may_be_1[index] = allowed.must_be_1, allowed.may_be_1
+    native.cr0_fixed0, native.cr0_fixed1 = CR0_FIXED0, CR0_FIXED1
+    for name in _CAPABILITY_WORDS:
+        setattr(native, name, int(getattr(capabilities, name)))
+    return native

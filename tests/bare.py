@@ -19,7 +19,9 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import Ram
 from hwmodel.pcpu import Pcpu, Slot
 from hwmodel.timing.clock import Clock
+from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
 from hwmodel.vmx.state import Vmcs
 
 MIB = 1 << 20
@@ -46,6 +48,17 @@ def assemble(text: str, at: int = CODE, bits: int = 64) -> bytes:
     return bytes(code)
 
 
+def make_enterable(vmcs: Vmcs, capabilities: Capabilities) -> None:
+    """Give a VMCS after reset what an entry of an unrestricted guest checks, and no more."""
+    prepare(vmcs, capabilities)
+    vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= int(Primary.of(activate_secondary_controls=1))
+    vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(Secondary.of(enable_ept=1, unrestricted_guest=1))
+    vmcs[Field.EPT_POINTER] = 0x1E  # at 0, write-back, four levels
+    vmcs[Field.GUEST_CR0] |= CR0_FORCED
+    vmcs[Field.GUEST_CR4] |= CR4_FORCED
+    vmcs[Field.CR4_GUEST_HOST_MASK] = CR4_FORCED
+
+
 class Bare:
     """One pCPU, one VMCS in `mode`, and 4 MiB; `controls` are added to what the mode needs."""
 
@@ -70,9 +83,12 @@ class Bare:
             self.regs.rip = 0
 
     def _controls(self) -> None:
-        self.vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] = int(PinBased.of(nmi_exiting=1))
-        self.control(hlt_exiting=1, uncond_io_exiting=1, activate_secondary_controls=1)
-        self.control2(enable_ept=1, unrestricted_guest=1, enable_rdtscp=1)
+        make_enterable(self.vmcs, self.pcpu.capabilities)
+        self.vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] |= int(
+            PinBased.of(nmi_exiting=1, virtual_nmis=1)
+        )
+        self.control(hlt_exiting=1, uncond_io_exiting=1)
+        self.control2(enable_rdtscp=1)
 
     def control(self, **flags: int) -> None:
         """Set primary execution controls."""
@@ -120,7 +136,7 @@ class Bare:
 
     def _long(self) -> None:
         self._segment("CS", CS64, 0, 0xFFFF_FFFF, 0xA09B)
-        self.regs.cr0, self.regs.cr4, self.regs.cr3 = 0x8000_0031, 0x620, PML4
+        self.regs.cr0, self.regs.cr4, self.regs.cr3 = 0x8000_0031, 0x2620, PML4
         self.regs.efer = 0x500
 
     def word(self, at: int, value: int) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import Fault, Pcpu
+from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED
 from hwmodel.vmx.state import Registers, Vmcs
 
 _PAGE: Final = 4096
@@ -98,7 +99,7 @@ class ArchitecturalView:
 
     def set_cr0(self, value: int) -> None:
         """Set CR0 for the guest, and what it reads back."""
-        self.regs.cr0 = value
+        self.regs.cr0 = value | CR0_FORCED
         self.vmcs[Field.CR0_READ_SHADOW] = value
 
     def guest_cr4(self) -> int:
@@ -108,7 +109,7 @@ class ArchitecturalView:
 
     def set_cr4(self, value: int) -> None:
         """Set CR4 for the guest, and what it reads back."""
-        self.regs.cr4 = value
+        self.regs.cr4 = value | CR4_FORCED
         self.vmcs[Field.CR4_READ_SHADOW] = value
 
     def has_event(self) -> bool:

@@ -4,17 +4,22 @@ from typing import Final
 
 from hwmodel.arch.controls import PinBased, Primary, Secondary
 from hwmodel.arch.msr import Msr
+from hwmodel.arch.paging import EptMemoryType, EptPointer
 from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.capabilities import Capabilities
+from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
 from hwmodel.vmx.state import Vmcs
 from vmm.exits.cr import CR0_HOST_OWNED, CR4_GUEST_OWNED
 from vmm.memory.guest import GuestMemory
 
 MSR_BITMAP_PAGE: Final = 0
+EPT_ROOT_PAGE: Final = 1
 PASSED_MSRS: Final = (
     Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE, Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SYSCALL_MASK,
     Msr.IA32_SYSENTER_CS, Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.TSC_AUX,
 )  # fmt: skip
 
+_EPTP: Final = EptPointer.of(memory_type=EptMemoryType.WB, walk_length_minus_1=3)
 _PIN: Final = PinBased.of(external_interrupt_exiting=1, nmi_exiting=1, virtual_nmis=1)
 _PRIMARY: Final = Primary.of(
     hlt_exiting=1,
@@ -37,15 +42,22 @@ _SECONDARY: Final = Secondary.of(
 )
 
 
-def set_controls(vmcs: Vmcs, memory: GuestMemory) -> None:
-    """Set the execution controls and masks of a new virtual CPU."""
-    vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] = int(_PIN)
-    vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] = int(_PRIMARY)
+def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, index: int) -> None:
+    """Set the controls, masks and host state of a new virtual CPU."""
+    prepare(vmcs, capabilities)
+    vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] |= int(_PIN)
+    vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= int(_PRIMARY)
     vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(_SECONDARY)
+    vmcs[Field.VIRTUAL_PROCESSOR_ID] = index + 1
+    root = memory.private_page(EPT_ROOT_PAGE) >> 12
+    vmcs[Field.EPT_POINTER] = int(_EPTP.replace(frame=root))
     vmcs[Field.MSR_BITMAP] = memory.private_page(MSR_BITMAP_PAGE)
     vmcs[Field.CR0_GUEST_HOST_MASK] = CR0_HOST_OWNED
     vmcs[Field.CR0_READ_SHADOW] = vmcs[Field.GUEST_CR0]
+    vmcs[Field.GUEST_CR0] |= CR0_FORCED
     vmcs[Field.CR4_GUEST_HOST_MASK] = ~CR4_GUEST_OWNED
+    vmcs[Field.CR4_READ_SHADOW] = vmcs[Field.GUEST_CR4]
+    vmcs[Field.GUEST_CR4] |= CR4_FORCED
 
 
 def write_msr_bitmap(memory: GuestMemory) -> None:

@@ -73,7 +73,7 @@ class Vcpu(DialectView):
     def reset(self) -> None:
         """Power-up: registers, controls, nothing pending."""
         self.vmcs.reset()
-        set_controls(self.vmcs, self.memory)
+        set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
         self.pcpu.forget(self.vmcs)
         self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
         self.look_for_events = True

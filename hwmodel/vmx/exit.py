@@ -10,16 +10,26 @@ _NAMES: Final = {int(reason): reason.name for reason in ExitReason}
 DEADLINE: Final[int] = lib.STOP_DEADLINE
 INTERRUPTED: Final[int] = lib.STOP_INTERRUPTED
 INTERNAL: Final[int] = lib.STOP_INTERNAL
-_STOPS: Final = {DEADLINE: "DEADLINE", INTERRUPTED: "INTERRUPTED", INTERNAL: "INTERNAL"}
+VM_FAIL: Final[int] = lib.STOP_VM_FAIL
+VMX_ABORT: Final[int] = lib.STOP_VMX_ABORT
+_STOPS: Final = {
+    DEADLINE: "DEADLINE",
+    INTERRUPTED: "INTERRUPTED",
+    INTERNAL: "INTERNAL",
+    VM_FAIL: "VM_FAIL",
+    VMX_ABORT: "VMX_ABORT",
+}
 
 
 class Exit:
     """Why `Pcpu.enter` came back: a view of the C engine's exit record.
 
     Below 0x100 `reason` is the basic exit reason (see `ExitReason`); above, one of the engine's own
-    stops: DEADLINE, INTERRUPTED, INTERNAL. Addresses are bytes, `cycle` and `instructions` are the
-    engine's counts at the exit. `handled` is for an observer that wants no handler to run. The one
-    that `enter` returns is overwritten by the next entry; `copy()` keeps it.
+    stops: DEADLINE, INTERRUPTED, INTERNAL; VM_FAIL when there was no entry (the qualification is
+    the VM-instruction error), VMX_ABORT when there could be no exit. Addresses are bytes, `cycle`
+    and `instructions` are the engine's counts at the exit. `handled` is for an observer that wants
+    no handler to run. The one that `enter` returns is overwritten by the next entry; `copy()` keeps
+    it.
     """
 
     __slots__ = ("_record", "handled", "reason")

@@ -12,6 +12,9 @@ GPR_NAMES: Final = (
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
 _RSP: Final = 4
+_EFER: Final = Field.GUEST_IA32_EFER.index
+_ENTRY: Final = Field.VM_ENTRY_CONTROLS.index
+_IA32E, _LMA = 1 << 9, 1 << 10
 _MASK: Final = (1 << 64) - 1
 SetAbcd = Callable[[int, int, int, int], None]
 _INDEX: Final = {field: field.index for field in Field}
@@ -135,13 +138,22 @@ class Registers:
     cr0 = _field(Field.GUEST_CR0, "CR0")
     cr3 = _field(Field.GUEST_CR3, "CR3")
     cr4 = _field(Field.GUEST_CR4, "CR4")
-    efer = _field(Field.GUEST_IA32_EFER, "IA32_EFER")
+    efer = property(
+        lambda self: self._fields[_EFER],
+        lambda self, value: self._set_efer(value),
+        doc="IA32_EFER; writing it keeps the entry control 'IA-32e mode guest' in step with LMA",
+    )
     dr7 = _field(Field.GUEST_DR7, "DR7")
     cr2, cr8, dr6 = _plain("cr2"), _plain("cr8"), _plain("dr6")
     star, lstar, cstar, fmask = _plain("star"), _plain("lstar"), _plain("cstar"), _plain("fmask")
     kernel_gs_base, tsc_aux = _plain("kernel_gs_base"), _plain("tsc_aux")
     cs = _field(Field.GUEST_CS_SELECTOR, "CS selector")
     ss = _field(Field.GUEST_SS_SELECTOR, "SS selector")
+
+    def _set_efer(self, value: int) -> None:
+        self._fields[_EFER] = value & _MASK
+        entry = self._fields[_ENTRY] & ~_IA32E
+        self._fields[_ENTRY] = entry | (_IA32E if value & _LMA else 0)
 
     def dr(self, number: int) -> int:
         """Return DR0 to DR3."""

@@ -170,6 +170,11 @@ def _segments(program: Program, random: Random) -> None:
         _put(program, "TR", Segment(tables.TSS_SELECTOR, tables.TSS, 0x67, 0x83))
 
 
+def _canonical(address: int) -> int:
+    """The address with bits 63:48 as bit 47 is: WRMSR and VM entries take no other."""
+    return (address & (1 << 48) - 1 ^ 1 << 47) - (1 << 47) & (1 << 64) - 1
+
+
 def _registers(program: Program, random: Random) -> None:
     program.gpr = [value(random) for _ in range(16)]
     program.gpr[1] = random.choice(
@@ -201,8 +206,8 @@ def _registers(program: Program, random: Random) -> None:
         "fmask": random.getrandbits(32), "kernel_gs_base": value(random),
     }  # fmt: skip
     f[Field.GUEST_SYSENTER_CS] = random.choice((8, 0x10, 0, random.getrandbits(16)))
-    f[Field.GUEST_SYSENTER_EIP] = random.choice((target, value(random)))
-    f[Field.GUEST_SYSENTER_ESP] = random.choice((DATA + 0x5000, value(random)))
+    f[Field.GUEST_SYSENTER_EIP] = random.choice((target, _canonical(value(random))))
+    f[Field.GUEST_SYSENTER_ESP] = random.choice((DATA + 0x5000, _canonical(value(random))))
 
 
 def _break(program: Program, random: Random, harm: float) -> None:

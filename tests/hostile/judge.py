@@ -82,8 +82,9 @@ class Machine:
                 setattr(vcpu.regs, name, word)
         for where, word in program.fields.items():
             vcpu.vmcs[where] = word
-        vcpu.vmcs[Field.CR0_READ_SHADOW] = vcpu.regs.cr0
-        vcpu.vmcs[Field.CR4_READ_SHADOW] = vcpu.regs.cr4
+        vcpu.set_cr0(vcpu.regs.cr0)
+        vcpu.set_cr4(vcpu.regs.cr4)
+        vcpu.regs.efer = vcpu.regs.efer  # and the entry control that goes with it
 
     def run(self, program: Program, slices: Random | None = None, sleep: float = 0) -> Run:
         """Run from the start to the program's limit, in one go or in slices of random length."""

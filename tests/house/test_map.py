@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 TARGETS = [
-    *("dev", "build", "run", "test", "bench", "check", "abi", "guest", "tour", "wheel", "clean"),
+    *(
+        "dev",
+        "build",
+        "run",
+        "test",
+        "bench",
+        "check",
+        "abi",
+        "mutate",
+        "guest",
+        "tour",
+        "wheel",
+        "clean",
+    ),
 ]
 NOT_ROOMS = {".ci", ".github"}
 

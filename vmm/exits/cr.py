@@ -23,7 +23,7 @@ _LME, _LMA = 1 << 8, 1 << 10
 _CS_L: Final = 1 << 13
 _PDPTE_RESERVED: Final = 0xFFF0_0000_0000_01E6 | ((1 << 52) - 1 & -(1 << 46))
 
-CR0_HOST_OWNED: Final = int(Cr0.of(pe=1, pg=1, cd=1, nw=1))
+CR0_HOST_OWNED: Final = int(Cr0.of(pe=1, pg=1, cd=1, nw=1, ne=1))
 CR4_GUEST_OWNED: Final = int(Cr4.of(tsd=1, de=1, pce=1, osfxsr=1, osxmmexcpt=1, fsgsbase=1))
 
 

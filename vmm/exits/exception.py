@@ -29,9 +29,11 @@ def handle_triple_fault(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     return Outcome.STOP
 
 
-def handle_entry_failure(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
-    """Stop: the guest state that was to be loaded cannot be a processor's."""
-    vcpu.stop(StopReason.ENTRY_FAILURE, "VM entry failed: invalid guest state")
+def handle_entry_failure(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    """Stop: the guest state or an MSR that was to be loaded cannot be a processor's."""
+    check = vcpu.pcpu.failed_check
+    why = f"check {check}" if check else f"MSR list entry {vmexit.qualification}"
+    vcpu.stop(StopReason.ENTRY_FAILURE, f"VM entry failed: {vmexit.name}, {why}")
     return Outcome.STOP
 
 

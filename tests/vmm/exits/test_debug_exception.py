@@ -14,6 +14,7 @@ from hwmodel.pcpu import Pcpu, Slot
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
+from tests.bare import make_enterable
 
 CODE, DATA = 0x1000, 0x3000
 MIB = 1 << 20
@@ -34,7 +35,8 @@ class Machine:
         self.vmcs = Vmcs()
         self.vmcs[Field.GUEST_CS_SELECTOR] = self.vmcs[Field.GUEST_CS_BASE] = 0
         self.vmcs[Field.EXCEPTION_BITMAP] = 1 << 1
-        self.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] = 1 << 7  # HLT exits
+        make_enterable(self.vmcs, self.pcpu.capabilities)
+        self.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= 1 << 7  # HLT exits
         self.vmcs.registers.rip = CODE
 
     def run(self, code: bytes) -> Exit:
