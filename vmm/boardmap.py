@@ -4,6 +4,7 @@ Ranges are (first, first after). Guest-physical map beside RAM:
 
     0xc0000000  512 MiB   PCI memory that firmware hands out, 32-bit BARs
     0xe0000000  1 MiB     PCI configuration space of bus 0 (ECAM)
+    0xfeb00000  64 KiB    virtio devices over MMIO
     0xfec00000  4 KiB     I/O APIC
     0xfee00000  1 MiB     local APICs; upstream writes are interrupt messages
     0x100_0000_0000       PCI memory, 64-bit BARs: 1 TiB, above the largest RAM
@@ -19,6 +20,9 @@ ACPI_TABLES: Final = (0xE_0000, 0x10_0000)
 (ACPI, "Finding the RSDP on IA-PC Systems")."""
 PCI_MEMORY: Final = (0xC000_0000, 0xE000_0000)
 PCI_MEMORY64: Final = (0x100_0000_0000, 0x140_0000_0000)
+VIRTIO_MMIO: Final = (0xFEB0_0000, 0xFEB1_0000)
+"""Where QEMU's microvm has them, announced by ACPI."""
+VIRTIO_MMIO_LINES: Final = (20, 21, 22, 23)
 VGA_MEMORY: Final = (0xA_0000, 0xC_0000)
 PCI_PORTS: Final = (0xC000, 0x1_0000)
 """Above the ports of ISA cards, whose aliases fill what lies below (PCI 3.0, "Address Maps")."""

@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -97,7 +98,7 @@ class Config:
     initrds: tuple[Module, ...] = ()
     kernel_entry: KernelEntry = KernelEntry.AUTO
     kaslr: int | None = None
-    disks: tuple[Path, ...] = ()
+    disks: tuple[Disk, ...] = ()
     net: str | None = None
     timing: Timing = Timing.FAST
     cpu_model: str = DEFAULT_CPU_MODEL
@@ -185,7 +186,6 @@ def _check_built(config: Config) -> None:
 
 
 _UNBUILT = {
-    "disks": "--disk",
     "net": "--net",
     "trace": "--trace",
     "gdb": "--gdb",
@@ -255,9 +255,9 @@ def _path(name: str, value: Any) -> Parsed:
     return {name: Path(value)}
 
 
-def _paths(name: str, value: Any) -> Parsed:
-    items = [value] if isinstance(value, str | Path) else value
-    return {name: tuple(Path(item) for item in items)}
+def _disks(name: str, value: Any) -> Parsed:
+    items = [value] if isinstance(value, str | Path | Disk) else value
+    return {name: tuple(Disk.of(item) for item in items)}
 
 
 def _modules(name: str, value: Any) -> Parsed:
@@ -298,7 +298,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "cpus": _number,
     "memory": lambda name, value: {name: parse_size(value)},
     "initrds": _modules,
-    "disks": _paths,
+    "disks": _disks,
     "trace": _path,
     "stats": _stats,
     "max_cycles": _number,

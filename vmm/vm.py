@@ -18,10 +18,9 @@ from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError
-from vmm.firmware.build import build_tables
-from vmm.firmware.description import Description
 from vmm.memory.guest import GuestMemory
 from vmm.outcome import Stop, StopReason
+from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
@@ -38,8 +37,8 @@ SHOWN_EXITS: Final = 5  # in the message of a stop
 POLL_CYCLES: Final = 1 << 20  # how often host input is looked for while the guest is busy
 
 
-def _discard(_data: bytes) -> None:
-    """Nobody listens to the serial port."""
+def _discard(_data: object) -> None:
+    """Nobody listens."""
 
 
 def _nothing() -> bytes:
@@ -77,6 +76,7 @@ class VM:
         serial_output: Callable[[bytes], None] = _discard,
         poll_input: Callable[[], bytes] = _nothing,
         wait_idle: Callable[[float], None] | None = None,
+        log: Callable[[str], None] = _discard,
         **options: Any,
     ) -> None:
         """Load the image; nothing runs yet."""
@@ -94,7 +94,12 @@ class VM:
         self._woken = False
         self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
-        self._build()
+        self.peripherals: Final = Peripherals(self.config, log)
+        try:
+            self._build()
+        except BaseException:
+            self.peripherals.close()
+            raise
 
     def _build(self) -> None:
         try:
@@ -104,11 +109,12 @@ class VM:
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory)
         self.board = self._make_board()
+        self.peripherals.plug(self.board, self.memory, self.clock)
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
         load(self.plan, self.memory)
-        self.memory.write(*_firmware(self.config))
+        self.memory.write(*self.peripherals.acpi_tables())
         start(self.vcpus[0], self.plan.start)
         self._power_on = self.snapshot()
 
@@ -282,7 +288,8 @@ class VM:
         """A reset: memory, processors and devices as at power-on; the clock goes on."""
         self._reset_requested, self._stop = False, None
         instructions, cycles = self.pcpu.instructions, self.clock.now
-        state.put(self._power_on, self.keeper, self.vcpus, self.board)
+        with self.peripherals.kept_media():
+            state.put(self._power_on, self.keeper, self.vcpus, self.board)
         self.pcpu.set_clock(instructions, cycles)
         self.board.reschedule()
 
@@ -360,7 +367,8 @@ class VM:
         return state.digest(self.memory, self.vcpus, self.board)
 
     def close(self) -> None:
-        """Free the engine and the memory."""
+        """Free the engine and the memory; write out and close the disks."""
+        self.peripherals.close()
         self.pcpu.close()
 
     def __enter__(self) -> Self:
@@ -373,12 +381,6 @@ class VM:
         tb: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _firmware(config: Config) -> tuple[int, bytes]:
-    """Return where the ACPI tables go, and the tables."""
-    data, rsdp = build_tables(Description(cpus=config.cpus))
-    return rsdp, data
 
 
 def _ledger(instructions: int, cycles: int, deliveries: int) -> dict[str, int]:

@@ -7,6 +7,11 @@ import typer
 
 _Image = Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="The kernel; none: a demo.")]
 
+_DISK = (
+    "A disk image, raw or qcow2; options: format=raw|qcow2, readonly, snapshot (writes are kept in "
+    "memory), transport=pci|mmio, packed, speed=ssd|hdd|none, serial=S; may be repeated."
+)
+
 
 def _text(name: str, metavar: str, words: str) -> Any:
     return typer.Option(name, metavar=metavar, help=words)
@@ -35,7 +40,7 @@ def run(
     kaslr: Annotated[
         str | None, _text("--kaslr", "SEED", "Shift the unpacked kernel, by this seed [off].")
     ] = None,
-    disk: Annotated[list[str] | None, _text("--disk", "F", "A disk image.")] = None,
+    disk: Annotated[list[str] | None, _text("--disk", "F[,readonly]", _DISK)] = None,
     net: Annotated[str | None, _text("--net", "...", "A network backend.")] = None,
     timing: Annotated[
         str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")

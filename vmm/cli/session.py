@@ -36,6 +36,7 @@ def run_session(config: Config) -> int:
             serial_output=sink.write,
             poll_input=attendant.poll,
             wait_idle=attendant.wait if attendant.interactive else None,
+            log=_print_line,
         ) as vm:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
@@ -45,6 +46,11 @@ def run_session(config: Config) -> int:
             _print_message(result, quiet=sink.closed)
             _write_statistics(config, result, wall_seconds, report)
         return result.status
+
+
+def _print_line(line: str) -> None:
+    """Say what a device complains of."""
+    print(f"ring1: {line}", file=sys.stderr)
 
 
 def _print_message(result: RunResult, *, quiet: bool) -> None:

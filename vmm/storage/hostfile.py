@@ -1,6 +1,5 @@
 """A file of the host that holds an image: opened, locked, read and written whole."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -111,6 +110,8 @@ class HostFile:
 
     def _fallocate(self, mode: int, offset: int, size: int) -> bool:
         """fallocate(2), which Python has not."""
+        import ctypes
+
         if size <= 0:
             return True
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,96 @@
+"""The devices that options ask for: files opened, devices made, put into the board."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from vmm.boardmap import VIRTIO_MMIO, VIRTIO_MMIO_LINES
+from vmm.config import Config
+from vmm.devices.device import Clock
+from vmm.devices.platform import Board
+from vmm.disks import Disk, TransportKind
+from vmm.errors import UsageError
+from vmm.firmware.build import build_tables
+from vmm.firmware.description import Description, MmioDevice
+from vmm.memory.guest import GuestMemory
+from vmm.storage.image import Image
+from vmm.storage.opening import open_image
+from vmm.virtio.blk import Blk
+from vmm.virtio.blk_timing import TIMINGS
+from vmm.virtio.device import Context, VirtioDevice
+from vmm.virtio.mmio import MMIO_SIZE, MmioTransport
+from vmm.virtio.pci import VirtioPci
+
+LOGGED: Final = 200  # lines; a guest can cause any number
+
+
+class Peripherals:
+    """What a VM has beside the board's own devices, and the files behind them."""
+
+    def __init__(self, config: Config, log: Callable[[str], None]) -> None:
+        """Open every file. Raises UsageError, with all files closed again, if one cannot be."""
+        self._config: Final = config
+        self._log: Final = log
+        self._logged = 0
+        self._mmio: list[MmioDevice] = []
+        self._images: list[Image] = []
+        self.disks: list[Blk] = []
+        try:
+            for disk in config.disks:
+                self._images.append(_open(disk))
+        except UsageError:
+            self.close()
+            raise
+
+    def plug(self, board: Board, memory: GuestMemory, clock: Clock) -> None:
+        """Make the devices and put them into `board`. Raises UsageError when it is full."""
+        context = Context(memory, clock, self.log, board.reschedule)
+        for number, (disk, image) in enumerate(zip(self._config.disks, self._images, strict=True)):
+            serial = disk.serial or f"ring1-{number}"
+            timing = TIMINGS[disk.speed]
+            blk = Blk(f"disk{number}", context, image, timing, serial=serial, packed=disk.packed)
+            self.disks.append(blk)
+            self.attach(board, blk, disk.transport)
+
+    def attach(self, board: Board, device: VirtioDevice, kind: TransportKind) -> None:
+        """Show a virtio device by PCI, or by registers in memory. Raises UsageError if full."""
+        if kind is TransportKind.PCI:
+            board.plug(VirtioPci(device))
+            return
+        number = len(self._mmio)
+        if number >= len(VIRTIO_MMIO_LINES):
+            raise UsageError(f"no line is left for {device.name} over MMIO; use transport=pci")
+        base, line = VIRTIO_MMIO[0] + number * MMIO_SIZE, VIRTIO_MMIO_LINES[number]
+        transport = MmioTransport(device, board.lines.source(line), device.name)
+        board.memory.register(base, MMIO_SIZE, transport)
+        self._mmio.append(MmioDevice(base, MMIO_SIZE, line))
+
+    def acpi_tables(self) -> tuple[int, bytes]:
+        """Return where the ACPI tables go, and the tables."""
+        described = Description(cpus=self._config.cpus, mmio_devices=tuple(self._mmio))
+        data, rsdp = build_tables(described)
+        return rsdp, data
+
+    def log(self, line: str) -> None:
+        """Pass a device's complaint on, unless there were too many."""
+        self._logged += 1
+        if self._logged <= LOGGED:
+            self._log(line)
+
+    @contextmanager
+    def kept_media(self) -> Iterator[None]:
+        """While the board goes back to its power-on state: what is on the disks stays."""
+        media = [disk.save_media() for disk in self.disks]
+        yield
+        for disk, kept in zip(self.disks, media, strict=True):
+            disk.restore_media(kept)
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        while self._images:
+            self._images.pop().close()
+
+
+def _open(disk: Disk) -> Image:
+    kind = None if disk.format is None else str(disk.format)
+    return open_image(disk.path, kind=kind, read_only=disk.readonly, snapshot=disk.snapshot)
