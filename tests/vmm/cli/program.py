@@ -46,8 +46,10 @@ class PretendedVM:
         serial_output: Callable[[bytes], None],
         poll_input: Callable[[], bytes],
         wait_idle: Callable[[float], None] | None,
+        log: Callable[[str], None],
     ) -> None:
         assert image == config.image
+        del log
         plan_for(config)
         self.write, self.poll, self.wait = serial_output, poll_input, wait_idle
         self.interrupted: str | None = None

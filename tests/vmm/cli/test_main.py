@@ -48,7 +48,7 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--gdb", "host"], "[HOST:]PORT"),
         (["run", "--gdb", ":1234"], "not built yet"),
         (["run", "--trace", "t.txt"], "not built yet"),
-        (["run", "--disk", "d.raw"], "not built yet"),
+        (["run", "--disk", "d,format=vmdk"], "is not one of raw, qcow2"),
         (["run", "--net", "user"], "not built yet"),
         (["run", "a", "b"], "b"),
     ],
