@@ -52,8 +52,6 @@ static bool bind_unicorn(const char *path)
     if ((version & UNICORN_MASK) != UNICORN_VERSION)
         return binding_refuse("unicorn %u.%u.%u was found, but 2.1.4 is needed: pip install unicorn==2.1.4",
                               version >> 24, version >> 16 & 255, version >> 8 & 255);
-    if (!catch_aborts(library))
-        return binding_refuse("unicorn 2.1.4 from PyPI is needed, %s is another build: pip install unicorn==2.1.4", path);
     const struct { const char *name; void *slot; } internals[] = {
         {"tlb_flush_x86_64", &lib.internal.tlb_flush},
         {"tlb_flush_page_x86_64", &lib.internal.tlb_flush_page},
@@ -61,10 +59,13 @@ static bool bind_unicorn(const char *path)
         {"raise_exception_err_ra_x86_64", &lib.internal.raise},
         {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
+        {"translator_loop_x86_64", &lib.internal.translator_loop},
     };
     for (size_t i = 0; i < sizeof internals / sizeof *internals; i++)
         if (!resolve(library, internals[i].name, internals[i].slot, path))
             return false;
+    if (!guard_translator(library))
+        return binding_refuse("unicorn 2.1.4 from PyPI is needed, %s is another build: pip install unicorn==2.1.4", path);
     return true;
 }
 

@@ -26,6 +26,7 @@ struct bound_internals {
     void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
     uintptr_t check_exit_request;  /* only its address is used */
+    void (*translator_loop)(const void *operations, void *decoding, void *cpu, void *block, int most);
     uint32_t (*flags_compute_all)(uint64_t dst, uint64_t src1, uint64_t src2, int op);
 };
 

@@ -81,7 +81,7 @@ static void scan_unknown(struct engine *e, struct block *b, const uint8_t *code,
 {
     bool alone = !b->total && e->core->eflags & 0x100;
     add_instruction(e, b, size > 15 ? 15 : (unsigned)size);
-    if (b->flags & BLOCK_SENSITIVE || (alone && !has_lock_prefix(code, size, code_bits(e))))
+    if (b->flags & BLOCK_SENSITIVE || (alone && !is_undefined(e, code, size)))
         return;
     b->flags |= BLOCK_SENSITIVE;
     b->sensitive = (uint16_t)(address - b->real_pc);
@@ -106,7 +106,7 @@ static void scan(struct engine *e, struct block *b)
     if (left)
         scan_unknown(e, b, at, left, address);
     b->counted = b->total;
-    if (!left && b->total && e->scan->id == X86_INS_CALL)
+    if (!left && b->total && (e->scan->id == X86_INS_CALL || e->scan->id == X86_INS_LCALL))
         b->flags |= BLOCK_CALL;
     if (!left && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP;
@@ -290,6 +290,10 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
         set_guest_cpl(e, e->cpl);
         leave_block(e, TRAP_AGAIN);
     }
+    if (e->core->rip >> 32 && !in_64bit_code(e)) {     /* TCG's JMP EAX takes all of RAX */
+        e->core->rip = (uint32_t)e->core->rip;
+        leave_block(e, TRAP_AGAIN);
+    }
     skip_exit_check(e, back);
     b = identify(e, b, pc, size, &left);
     check_windows(e);
@@ -322,12 +326,14 @@ void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     (void)uc, (void)size, (void)pc;
     struct engine *e = data;
     const struct insn *i = decode_at_rip(e);
-    if (i ? i->sensitive : lock_at_rip(e))     /* else: the same address in another address space */
+    if (i ? i->sensitive : undefined_at_rip(e))
         leave_block(e, TRAP_SENSITIVE);
-    if (i || e->core->eflags & 0x100)
+    if (e->core->eflags & 0x100) {     /* behind a hook TCG makes the flags explicit, and forgets that if a fault follows */
+        set_guest_rflags(e, guest_rflags(e));
         return;
-    settle_block(e);               /* unknown to capstone: let TCG show how long it is */
-    step_through_page(e);
+    }
+    settle_block(e);               /* TCG knows it with another length or not at all: alone it shows what it is */
+    step_for_a_while(e);
     leave_block(e, TRAP_AGAIN);
 }
 

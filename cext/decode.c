@@ -98,6 +98,7 @@ static void translate(struct engine *e, struct insn *i, const cs_insn *c, int bi
     take_operands(i, x);
     i->uses_stack = is_stack_instruction(c->id);
     i->sensitive = is_sensitive(e, c);
+    i->useless_vex = has_useless_vex(e, c);
 }
 
 static const struct insn *fill(struct engine *e, struct decoded *d, uint64_t linear, size_t n, int bits)
@@ -144,12 +145,12 @@ bool has_lock_prefix(const uint8_t *code, size_t size, int bits)
     return memchr(code, 0xf0, size) != NULL;
 }
 
-bool lock_at_rip(struct engine *e)
+bool undefined_at_rip(struct engine *e)
 {
     uint64_t linear;
     uint8_t bytes[15];
     linear_rip(e, &linear);
-    return has_lock_prefix(bytes, peek_code(e, linear, bytes, sizeof bytes), code_bits(e));
+    return is_undefined(e, bytes, peek_code(e, linear, bytes, sizeof bytes));
 }
 
 uint64_t effective_address(struct engine *e, const struct insn *i)

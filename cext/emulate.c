@@ -222,7 +222,7 @@ bool do_sensitive(struct engine *e, const struct insn *i)
 {
     if (has_fragile_flags(i->id, i->opcode, i->modrm))
         return op_fragile_flags(e, i);
-    if (i->prefix_lock)
+    if (i->prefix_lock || i->useless_vex)
         return raise_fault(e, 6, 0);
     switch (i->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return pushf(e, i);

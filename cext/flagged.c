@@ -2,7 +2,8 @@
  *
  * RCL, RCR and SETcc to memory: TCG makes the flags explicit before it touches memory. If that faults, the flags it goes
  * back to are no longer there. CMPXCHG8B and CMPXCHG16B: its helper reads the flags before they have been settled, and what
- * it leaves in them is not a flags word at all.
+ * it leaves in them is not a flags word at all. LOOPE and LOOPNE: where the count reaches zero, TCG forgets what kind of
+ * operation set the flags.
  */
 #include "state.h"
 
@@ -10,11 +11,13 @@ enum { FLAG_CF = 1, FLAG_PF = 1 << 2, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_O
 
 static bool is_wide_exchange(unsigned id) { return id == X86_INS_CMPXCHG8B || id == X86_INS_CMPXCHG16B; }
 
+static bool is_conditional_loop(unsigned id) { return id == X86_INS_LOOPE || id == X86_INS_LOOPNE; }
+
 /* `opcode` without prefixes. */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm)
 {
     bool rotates = id == X86_INS_RCL || id == X86_INS_RCR, sets = opcode[0] == 0x0f && (opcode[1] & 0xf0) == 0x90;
-    return is_wide_exchange(id) || ((rotates || sets) && modrm >> 6 != 3);
+    return is_wide_exchange(id) || is_conditional_loop(id) || ((rotates || sets) && modrm >> 6 != 3);
 }
 
 static bool exchange_wide(struct engine *e, const struct insn *i)
@@ -91,8 +94,33 @@ static bool set_byte(struct engine *e, const struct insn *i)
     return mem_write(e, operand_address(e, i), &value, 1, RIGHTS_CURRENT) && done(e, i);
 }
 
+static void set_count(struct engine *e, const struct insn *i, uint64_t value)
+{
+    uint64_t *rcx = &e->core->regs[RCX];
+    *rcx = i->address_size == 2 ? (*rcx & ~0xffffull) | value : value;
+}
+
+static bool loop_on_flag(struct engine *e, const struct insn *i)
+{
+    uint64_t bits = i->address_size == 8 ? ~0ull : i->address_size == 4 ? 0xffffffff : 0xffff, linear;
+    uint64_t count = (e->core->regs[RCX] - 1) & bits;
+    bool zero = guest_rflags(e) & FLAG_ZF, taken = count && zero == (i->id == X86_INS_LOOPE);
+    linear_rip(e, &linear);
+    uint64_t step = (uint64_t)(int8_t)(i->immediate - linear - i->length);   /* capstone's operand is where it leads */
+    uint64_t target = e->core->rip + i->length + step;
+    if (i->bits == 64 && taken && !is_canonical(e, target))
+        return raise_fault(e, 13, 0);
+    set_count(e, i, count);
+    advance_rip(e, i);
+    if (taken)
+        e->core->rip = i->bits == 64 ? target : i->operand_size == 2 ? (uint16_t)target : (uint32_t)target;
+    return true;
+}
+
 bool op_fragile_flags(struct engine *e, const struct insn *i)
 {
+    if (is_conditional_loop(i->id))
+        return loop_on_flag(e, i);
     if (is_wide_exchange(i->id))
         return exchange_wide(e, i);
     return i->id == X86_INS_RCL || i->id == X86_INS_RCR ? rotate_through_carry(e, i) : set_byte(e, i);

@@ -6,9 +6,9 @@
 #include "state.h"
 
 /* The opcode bytes after legacy prefixes and REX. */
-static const uint8_t *opcode_of(const struct engine *e, const cs_insn *c, int *left)
+static const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_t size, int *left)
 {
-    const uint8_t *at = c->bytes, *end = c->bytes + c->size;
+    const uint8_t *end = at + size;
     for (; at < end; at++) {
         bool legacy = *at == 0x66 || *at == 0x67 || *at == 0xf0 || *at == 0xf2 || *at == 0xf3 || *at == 0x2e || *at == 0x36 ||
                       *at == 0x3e || *at == 0x26 || *at == 0x64 || *at == 0x65;
@@ -17,6 +17,34 @@ static const uint8_t *opcode_of(const struct engine *e, const cs_insn *c, int *l
     }
     *left = (int)(end - at);
     return at;
+}
+
+/* A VEX prefix where none belongs. TCG takes one before any instruction (VEX RDTSC shows the host's clock); without AVX only
+ * those on general registers have one: map 2, F2 F3 F5 F6 F7 and map 3, F0. */
+static bool is_vex_without_use(const struct engine *e, const uint8_t *o, int left)
+{
+    bool flat = in_real_mode(e) || e->core->eflags & 1 << 17;
+    if (left < 3 || (o[0] != 0xc4 && o[0] != 0xc5) || flat || (!in_64bit_code(e) && o[1] >> 6 != 3))
+        return false;
+    bool general = o[0] == 0xc4 && left > 3 &&
+                   (((o[1] & 31) == 2 && (o[3] == 0xf2 || o[3] == 0xf3 || (o[3] >= 0xf5 && o[3] <= 0xf7))) ||
+                    ((o[1] & 31) == 3 && o[3] == 0xf0));
+    return !general;
+}
+
+bool has_useless_vex(const struct engine *e, const cs_insn *c)
+{
+    int left;
+    const uint8_t *o = opcode_of(e, c->bytes, c->size, &left);
+    return is_vex_without_use(e, o, left);
+}
+
+/* Of what capstone does not know: instructions that TCG would carry out although the processor has no such. */
+bool is_undefined(const struct engine *e, const uint8_t *code, size_t size)
+{
+    int left;
+    const uint8_t *o = opcode_of(e, code, size, &left);
+    return has_lock_prefix(code, size, code_bits(e)) || is_vex_without_use(e, o, left);
 }
 
 /* MOV Sreg, POP Sreg, LxS: in protected mode their descriptor reads would look like user accesses at CPL 3, and a null
@@ -37,7 +65,7 @@ static bool loads_segment(const struct engine *e, const uint8_t *o, int left)
 bool is_sensitive(const struct engine *e, const cs_insn *c)
 {
     int left;
-    const uint8_t *o = opcode_of(e, c, &left);
+    const uint8_t *o = opcode_of(e, c->bytes, c->size, &left);
     switch (c->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ:
     case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ:
@@ -54,7 +82,8 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
     case X86_INS_CALL: case X86_INS_JMP:               /* capstone's names for some far forms */
         return left > 1 && o[0] == 0xff && ((o[1] >> 3 & 7) == 3 || (o[1] >> 3 & 7) == 5) && !in_real_mode(e);
     default:
-        return left > 0 && (loads_segment(e, o, left) || (left > 2 && has_fragile_flags(c->id, o, o[*o == 0x0f ? 2 : 1])) ||
+        return left > 0 && (loads_segment(e, o, left) || is_vex_without_use(e, o, left) ||
+                            (left > 2 && has_fragile_flags(c->id, o, o[*o == 0x0f ? 2 : 1])) ||
                             (left == 2 && has_fragile_flags(c->id, o, o[1])));
     }
 }

@@ -159,6 +159,7 @@ bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
 void stop_at(struct engine *e, uint32_t reason) __attribute__((noreturn));
 void forget_steps(struct engine *e);
 void step_through_page(struct engine *e);
+void step_for_a_while(struct engine *e);
 bool goes_slowly(const struct engine *e);
 void keep_pace(struct engine *e, const struct block *b);       /* before a block: the deadline, and steps for any reason */
 
@@ -198,10 +199,10 @@ void update_limit(struct engine *e);
 /* decode.c */
 size_t decoded_size(void);
 bool has_lock_prefix(const uint8_t *code, size_t size, int bits);
-bool lock_at_rip(struct engine *e);
+bool undefined_at_rip(struct engine *e);
 
-/* abort.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
-bool catch_aborts(void *library);
+/* translator.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
+bool guard_translator(void *library);
 void aborts_belong_to(struct engine *e);
 
 /* debugreg.c: ask only where e->debug has a bit set */
@@ -227,6 +228,8 @@ bool port_exits(struct engine *e, uint32_t port, uint32_t size);
 bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
 bool is_sensitive(const struct engine *e, const cs_insn *i);
+bool has_useless_vex(const struct engine *e, const cs_insn *i);
+bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 
 /* flagged.c */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);

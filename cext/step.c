@@ -6,7 +6,7 @@
  */
 #include "state.h"
 
-enum { DEBT_MAX = 4096, SLOW_STRETCH = 512 };   /* instructions */
+enum { DEBT_MAX = 4096, SLOW_STRETCH = 512, SHORT_STRETCH = 8 };   /* instructions */
 
 void stop_at(struct engine *e, uint32_t reason)
 {
@@ -42,8 +42,8 @@ void step_through_page(struct engine *e)
     e->core->eflags |= 0x100;
 }
 
-/* A block may be of 512 instructions. A guest that leaves each after one (a store into it, a fault, a device's register) has
- * the next translated, at a millisecond an instruction. What was translated and not run is a debt that running pays off. */
+/* A block may be of 128 instructions. A guest that leaves each after one (a store into it, a fault, a device's register) has
+ * the next translated, at half a millisecond an instruction. What was translated and not run is a debt that running pays off. */
 static void settle_debt(struct engine *e)
 {
     uint64_t paid = e->retired > e->debt_at ? e->retired - e->debt_at : 0;
@@ -54,6 +54,14 @@ static void settle_debt(struct engine *e)
 }
 
 bool goes_slowly(const struct engine *e) { return e->slow_until - e->retired - 1 < SLOW_STRETCH; }
+
+void step_for_a_while(struct engine *e)
+{
+    e->stepping = true;
+    if (!goes_slowly(e))
+        e->slow_until = e->retired + SHORT_STRETCH;
+    e->core->eflags |= 0x100;
+}
 
 /* Land on `until` exactly: run whole blocks while they fit, then single steps. */
 void keep_pace(struct engine *e, const struct block *b)

@@ -214,12 +214,37 @@ static void exception(struct engine *e, uint8_t vector)
     resolve_pending(e, NULL);
 }
 
+/* TCG has carried out a near RET, JMP or CALL to a non-canonical address; the processor faults at the instruction,
+ * before it. Where it stood is known from the block that ended with it. */
+static void undo_transfer(struct engine *e, const struct block *b)
+{
+    uint64_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 0, target = e->core->rip;
+    if (!length)
+        return;
+    e->core->rip = b->real_pc + b->size - length;
+    const struct insn *i = decode_at_rip(e);
+    if (i && i->id == X86_INS_RET)
+        e->core->regs[RSP] -= 8 + (i->opcode[0] == 0xc2 ? (uint16_t)i->immediate : 0);
+    else if (i && i->id == X86_INS_CALL)
+        e->core->regs[RSP] += 8;
+    else if (!i || i->id != X86_INS_JMP)
+        e->core->rip = target;     /* it ran past the end of canonical space */
+    if (e->core->rip != target)
+        e->retired--;
+}
+
 /* A single step is over: the guest's, or ours. RF lasts until a repeated instruction is complete. */
-static void stepped(struct engine *e, uint64_t rep_pc)
+static void stepped(struct engine *e, const struct block *b, uint64_t rep_pc)
 {
     uint64_t pc;
     uint64_t cause = debug_take_hits(e) | (e->guest_tf ? DR6_BS : 0);
     linear_rip(e, &pc);
+    if (!is_canonical(e, pc)) {
+        undo_transfer(e, b);
+        raise_fault(e, VECTOR_GP, 0);
+        resolve_pending(e, NULL);
+        return;
+    }
     if (pc == rep_pc && e->debug.code) {
         e->core->eflags |= 1 << 16;
         e->rf_at = e->retired;
@@ -260,7 +285,7 @@ static void dispatch(struct engine *e, uint32_t vector)
     else if (vector != VECTOR_DB)
         exception(e, (uint8_t)vector);
     else
-        stepped(e, rep);
+        stepped(e, b, rep);
 }
 
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
@@ -306,25 +331,6 @@ static void data_refused(struct engine *e, uint64_t linear)
         return;
     }
     resolve_pending(e, NULL);
-}
-
-/* TCG has carried out a near RET, JMP or CALL to a non-canonical address; the processor faults at the instruction,
- * before it. Where it stood is known from the block that ended with it. */
-static void undo_transfer(struct engine *e, const struct block *b)
-{
-    uint64_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 0, target = e->core->rip;
-    if (!length)
-        return;
-    e->core->rip = b->real_pc + b->size - length;
-    const struct insn *i = decode_at_rip(e);
-    if (i && i->id == X86_INS_RET)
-        e->core->regs[RSP] -= 8 + (i->opcode[0] == 0xc2 ? (uint16_t)i->immediate : 0);
-    else if (i && i->id == X86_INS_CALL)
-        e->core->regs[RSP] += 8;
-    else if (!i || i->id != X86_INS_JMP)
-        e->core->rip = target;     /* it ran past the end of canonical space */
-    if (e->core->rip != target)
-        e->retired--;
 }
 
 static void fetch_refused(struct engine *e, uint64_t linear, const struct block *last)

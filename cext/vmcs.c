@@ -73,7 +73,8 @@ static bool state_can_run(struct engine *e)
     bool lma = efer >> 10 & 1, pg = cr0 >> 31 & 1;
     if ((pg && !(cr0 & CR0_PE)) || (lma && !(pg && cr4 & CR4_PAE)) || *field(e, VMCS_GUEST_ACTIVITY_STATE) > ACTIVITY_HLT)
         return false;
-    return !(lma && *field(e, VMCS_GUEST_RFLAGS) >> 17 & 1);
+    bool wide = lma && *field(e, VMCS_GUEST_CS_AR_BYTES) >> 13 & 1;
+    return !(lma && *field(e, VMCS_GUEST_RFLAGS) >> 17 & 1) && (wide || !(*field(e, VMCS_GUEST_RIP) >> 32));
 }
 
 bool load_guest(struct engine *e, struct vcpu *v)
@@ -140,7 +141,7 @@ void save_guest(struct engine *e)
     memcpy(v->gpr, c->regs, sizeof v->gpr);
     v->cr2 = c->cr[2];
     *field(e, VMCS_GUEST_RSP) = c->regs[RSP];
-    *field(e, VMCS_GUEST_RIP) = c->rip;
+    *field(e, VMCS_GUEST_RIP) = in_64bit_code(e) ? c->rip : (uint32_t)c->rip;
     *field(e, VMCS_GUEST_RFLAGS) = guest_rflags(e);
     *field(e, VMCS_GUEST_CR0) = c->cr[0];
     *field(e, VMCS_GUEST_CR3) = c->cr[3];

@@ -1,0 +1,82 @@
+/* What a guest could do to Unicorn's translator, and so to the process; its calls are led here, by the library's own jump
+ * table.
+ *
+ * It gives up by abort() on some invalid instructions (LOCK BT with registers, for one): that becomes an exception of the
+ * guest. Nothing is half done then: a translation that was begun is simply not entered anywhere, and the next one starts anew.
+ *
+ * Some instructions (FCMOV, for one) take a temporary for good; its table has 512, nothing checks that, and a block may be of
+ * 512 instructions. They take two at most, and the registers 60: so blocks are kept shorter.
+ */
+#define _GNU_SOURCE
+#include "state.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { LONGEST_BLOCK = 128 };      /* instructions */
+
+static _Thread_local struct engine *running;
+
+void aborts_belong_to(struct engine *e) { running = e; }
+
+static void __attribute__((noreturn)) translation_aborted(void)
+{
+    struct engine *e = running;
+    if (!e)
+        abort();
+    leave_block(e, TRAP_UNTRANSLATABLE);
+}
+
+struct tables { const ElfW(Rela) *jumps; size_t count; const ElfW(Sym) *symbols; const char *names; };
+
+static struct tables tables_of(const struct link_map *map)
+{
+    struct tables t = {0};
+    for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
+        if (d->d_tag == DT_JMPREL)
+            t.jumps = (const ElfW(Rela) *)d->d_un.d_ptr;
+        else if (d->d_tag == DT_PLTRELSZ)
+            t.count = d->d_un.d_val / sizeof *t.jumps;
+        else if (d->d_tag == DT_SYMTAB)
+            t.symbols = (const ElfW(Sym) *)d->d_un.d_ptr;
+        else if (d->d_tag == DT_STRTAB)
+            t.names = (const char *)d->d_un.d_ptr;
+    }
+    return t;
+}
+
+static void short_loop(const void *operations, void *decoding, void *cpu, void *block, int most)
+{
+    lib.internal.translator_loop(operations, decoding, cpu, block, most < LONGEST_BLOCK ? most : LONGEST_BLOCK);
+}
+
+static bool patch(uintptr_t slot, void (*target)(void))
+{
+    uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE), page = slot & ~(size - 1);
+    if (mprotect((void *)page, size, PROT_READ | PROT_WRITE))
+        return false;
+    memcpy((void *)slot, &target, sizeof target);
+    return true;
+}
+
+static bool lead(const struct link_map *map, const struct tables *t, const char *name, void (*target)(void))
+{
+    for (size_t n = 0; t->jumps && t->symbols && t->names && n < t->count; n++)
+        if (!strcmp(t->names + t->symbols[ELF64_R_SYM(t->jumps[n].r_info)].st_name, name))
+            return patch(map->l_addr + t->jumps[n].r_offset, target);
+    return false;
+}
+
+/* `library` as dlopen() returned it. false: it makes these calls in no way that is known. */
+bool guard_translator(void *library)
+{
+    struct link_map *map;
+    if (dlinfo(library, RTLD_DI_LINKMAP, &map))
+        return false;
+    struct tables t = tables_of(map);
+    return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop);
+}

@@ -1,0 +1,121 @@
+"""What hostile programs found in TCG, each in the smallest program that shows it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from hwmodel.arch.exits import ExitReason
+from tests.bare import CODE, FOREVER, Bare, Mode, assemble
+
+Make = Callable[..., Bare]
+UNMAPPED = 0x1000_0000
+HANDLER = 0x11000
+CARRY, ALL_FLAGS = 1, 0x8D5
+
+
+def faults(machine: Bare, code: bytes, vector: int) -> int:
+    """Run code that raises `vector`; return the flags in the frame of its handler."""
+    machine.gate(vector, HANDLER)
+    machine.poke(HANDLER, b"\xf4")
+    machine.poke(CODE, code)
+    vmexit = machine.enter()
+    assert (vmexit.reason, vmexit.rip) == (ExitReason.HLT, HANDLER)
+    return machine.peek(machine.regs.rsp + (24 if vector == 14 else 16))
+
+
+@pytest.mark.parametrize(
+    ("count", "loop", "jumps"),
+    [(1, "loopne", False), (2, "loopne", True), (2, "loope", False), (1, "loope", False)],
+)
+def test_loops_on_a_flag_keep_the_others(bare: Make, count: int, loop: str, jumps: bool) -> None:
+    machine = bare()
+    machine.load(
+        f"mov ecx, {count}; mov al, 0xf4; add al, 0xd5; {loop} taken; sbb ebx, ebx; hlt;"
+        "taken: sbb edx, edx; hlt"
+    )
+    machine.enter()
+    assert machine.regs.rcx == count - 1
+    assert (machine.regs.rdx if jumps else machine.regs.rbx) == 0xFFFF_FFFF
+
+
+def test_a_loop_on_a_flag_counts_in_its_address_size(bare: Make) -> None:
+    machine = bare(Mode.PROTECTED)
+    machine.poke(CODE, bytes.fromhex("39c0 67e0fe f4"))  # cmp eax, eax; loopne with CX
+    machine.regs.rcx = 0x1_0000
+    machine.enter()
+    assert machine.regs.rcx == 0x1_FFFF
+
+
+@pytest.mark.parametrize("code", ["c5f831", "c5961131", "c4e17831", "c5f858c1"])
+def test_a_vex_prefix_is_invalid_without_avx(bare: Make, code: str) -> None:
+    """Also before instructions that never have one: TCG ran VEX RDTSC, with the host's clock."""
+    machine = bare()
+    machine.regs.rcx = machine.regs.rbx = 0x200000
+    faults(machine, b"\x90" + bytes.fromhex(code) + b"\xf4", 6)
+    assert machine.pcpu.instructions == 1
+
+
+def test_a_block_of_instructions_that_use_up_temporaries(bare: Make) -> None:
+    """512 FCMOV in a block wrote over the end of TCG's table; now blocks are shorter."""
+    machine = bare()
+    machine.poke(CODE, b"\xda\xc1" * 1500 + b"\xf4")
+    assert machine.enter().reason == ExitReason.HLT
+    assert machine.pcpu.instructions == 1500
+
+
+@pytest.mark.parametrize("until", [FOREVER, 2])
+def test_flags_at_a_fault_of_what_only_capstone_knows(bare: Make, until: int) -> None:
+    """F6 /1 ends TCG's block after the address; its bytes look cut off, it gets a hook and runs."""
+    machine = bare()
+    code = assemble("mov al, 0xf4; add al, 0xd5") + bytes.fromhex("f68b00000010 ae f4")
+    machine.poke(CODE, code)
+    machine.enter(until)
+    if until == FOREVER:
+        return
+    assert faults(machine, code, 14) & ALL_FLAGS & CARRY
+
+
+@pytest.mark.parametrize("stop", [None, 1, 2])
+@pytest.mark.parametrize("how", ["jmp rax", "call rax", "push rax; ret"])
+def test_a_wild_jump_faults_where_it_stands(bare: Make, how: str, stop: int | None) -> None:
+    """However the instructions before it were cut: single steps ended behind the jump."""
+    machine = bare()
+    machine.gate(13, HANDLER)
+    machine.poke(HANDLER, b"\xf4")
+    machine.load(how)
+    machine.regs.rax = 0x8000_0000_0000_0000
+    if stop is not None:
+        machine.enter(stop)
+    machine.enter()
+    jump = CODE + (1 if "push" in how else 0)
+    assert machine.peek(machine.regs.rsp + 8) == jump
+    assert machine.peek(machine.regs.rsp + 32) == 0x9000 - 8 * (jump - CODE)
+
+
+def test_a_jump_takes_32_bits_outside_64_bit_mode(bare: Make) -> None:
+    machine = bare(Mode.PROTECTED)
+    machine.load("jmp eax")
+    machine.load("hlt", HANDLER)
+    machine.regs.rax = 0x8000_0000_0000 | HANDLER
+    vmexit = machine.enter()
+    assert (vmexit.reason, vmexit.rip) == (ExitReason.HLT, HANDLER)
+
+
+@pytest.mark.parametrize("steps", [1, FOREVER])
+def test_a_far_call_that_writes_its_own_block_counts_once(bare: Make, steps: int) -> None:
+    machine = bare(Mode.REAL)
+    machine._segment("SS", CODE >> 4, CODE, 0xFFFF, 0x93)
+    machine.poke(CODE, bytes.fromhex("90 90 90 90 9a 2000 0010") + bytes(0x17) + b"\xf4")
+    machine.regs.rsp = 4  # the frame replaces the NOPs
+    while machine.enter(machine.clock.now + steps).reason != ExitReason.HLT:
+        assert machine.pcpu.instructions < 10
+    assert (machine.pcpu.instructions, machine.regs.rip) == (5, 0x20)
+
+
+def test_blocks_that_are_never_run_to_their_end_are_given_up(bare: Make) -> None:
+    """Each instruction stores into its own block: in single steps, not a block of 128 for each."""
+    machine = bare()
+    machine.poke(CODE, assemble("add byte ptr [rip + 14], 0") * 1000 + bytes(32) + b"\xf4")
+    assert machine.enter().reason == ExitReason.HLT
+    assert machine.pcpu.instructions == 1016
+    assert machine.pcpu.counters()["steps"] > 800
