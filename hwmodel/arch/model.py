@@ -12,6 +12,7 @@ from typing import Self
 
 from hwmodel.arch.features import BY_NAME, NEEDS
 from hwmodel.arch.sourced import ModelError, SourcedTable
+from hwmodel.arch.speculation import ARCH_CAPABILITIES
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "cascade-lake"
@@ -52,6 +53,8 @@ class CpuModel:
     crystal_hz: int
     bus_hz: int
     features: frozenset[str]
+    immunities: frozenset[str]
+    """Names of bits in IA32_ARCH_CAPABILITIES."""
     caches: tuple[Cache, ...]
 
     @classmethod
@@ -83,6 +86,9 @@ class CpuModel:
             crystal_hz=clocks.number("crystal_hz"),
             bus_hz=clocks.number("bus_hz"),
             features=frozenset(f for group in file.rows("features") for f in group.names("names")),
+            immunities=frozenset(
+                name for group in file.rows("immunities") for name in group.names("names")
+            ),
             caches=tuple(_cache(row) for row in file.rows("caches")),
         )
         for section in (identity, widths, clocks, file):
@@ -126,7 +132,13 @@ class CpuModel:
             for need in NEEDS.get(name, ())
             if need not in self.features
         ]
-        return sorted(unknown) + sorted(unmet)
+        strange = [
+            (True, f"immunities: unknown {name!r}")
+            for name in self.immunities - set(ARCH_CAPABILITIES)
+        ]
+        if self.immunities and "arch_capabilities" not in self.features:
+            strange.append((True, "immunities: the feature 'arch_capabilities' is missing"))
+        return sorted(unknown) + sorted(unmet) + sorted(strange)
 
     def without(self, *names: str) -> Self:
         """The model without these features. Raises ModelError if another one needs them."""

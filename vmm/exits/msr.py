@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.msr import Msr
+from hwmodel.arch.speculation import arch_capabilities, spec_ctrl_mask
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.exit import Exit
 from vmm.inject import inject_exception
@@ -22,7 +23,12 @@ _APIC: Final = frozenset({Msr.IA32_APICBASE, 0x6E0, *range(0x800, 0x900)})
 _NEEDS: Final[dict[int, str]] = {
     Msr.IA32_TSC_DEADLINE: "tsc_deadline",
     Msr.IA32_TSC_ADJUST: "tsc_adjust",
+    Msr.IA32_SPEC_CTRL: "spec_ctrl",
+    Msr.IA32_PRED_CMD: "spec_ctrl",
+    Msr.IA32_ARCH_CAPABILITIES: "arch_capabilities",
 }
+_SPECULATION: Final = (Msr.IA32_SPEC_CTRL, Msr.IA32_PRED_CMD, Msr.IA32_ARCH_CAPABILITIES)
+_IBPB: Final = 1  # the one command of IA32_PRED_CMD
 
 # Registers that hold what was written, and what they hold at reset; writes must fit the mask.
 _PLAIN: Final[dict[int, tuple[int, int]]] = {
@@ -78,6 +84,8 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
         return vcpu.vmcs[Field.GUEST_IA32_PAT]
     if number == Msr.IA32_TSC_ADJUST:
         return vcpu.msrs.get(number, 0) if _has(vcpu, number) else None
+    if number in _SPECULATION:
+        return _read_speculation(vcpu, number) if _has(vcpu, number) else None
     if number in _PLAIN:
         return vcpu.msrs.get(number, _PLAIN[number][0])
     if number in _CONSTANT:
@@ -97,6 +105,8 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
         return _write_pat(vcpu, value)
     if number == Msr.IA32_TSC_ADJUST:
         return _has(vcpu, number) and _move_tsc(vcpu, value - vcpu.msrs.get(number, 0))
+    if number in _SPECULATION:
+        return _has(vcpu, number) and _write_speculation(vcpu, number, value)
     if number in _PLAIN:
         return _write_plain(vcpu, number, value)
     if number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE):
@@ -119,6 +129,20 @@ def _move_tsc(vcpu: "Vcpu", distance: int) -> bool:
     vcpu.look_for_events = True
     vcpu.board.reschedule()
     return True
+
+
+def _read_speculation(vcpu: "Vcpu", number: int) -> int | None:
+    if number == Msr.IA32_ARCH_CAPABILITIES:
+        return arch_capabilities(vcpu.cpuid.model.immunities)
+    return vcpu.msrs.get(number, 0) if number == Msr.IA32_SPEC_CTRL else None
+
+
+def _write_speculation(vcpu: "Vcpu", number: int, value: int) -> bool:
+    """Keep IA32_SPEC_CTRL; a barrier by IA32_PRED_CMD has nothing to hold back."""
+    if number == Msr.IA32_SPEC_CTRL and not value & ~spec_ctrl_mask(vcpu.cpuid.model.features):
+        vcpu.msrs[number] = value
+        return True
+    return number == Msr.IA32_PRED_CMD and not value & ~_IBPB
 
 
 def _write_plain(vcpu: "Vcpu", number: int, value: int) -> bool:
