@@ -32,7 +32,7 @@ check: build    ## the gate: lint, format, types, layers, house rules
 	@$(BIN)/lint-imports --no-logo && $(BIN)/pytest -q tests/house
 
 abi: .venv/.deps    ## generate the headers for the C engine and the guests
-	@$(BIN)/python -m hwmodel.arch.generate
+	@$(BIN)/python -m hwmodel.arch.generate && $(BIN)/python -m vmm.pv.generate
 
 mutate: build   ## leave out each entry check in turn: its tests must notice
 	@$(BIN)/python tests/hwmodel/vmx/mutate.py

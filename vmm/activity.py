@@ -16,6 +16,7 @@ class Activity(Enum):
     RUNNING = "running"
     HALTED = "halted"
     WAIT_FOR_SIPI = "wait-for-SIPI"
+    WAIT_FOR_PAGE = "wait-for-page"
 
 
 class Sleeper(ArchitecturalView):
@@ -28,6 +29,8 @@ class Sleeper(ArchitecturalView):
     nmi_pending: bool
     kicked: bool
     """Another one ended its next HLT beforehand."""
+    awaited_page: int
+    """Guest-physical, while it waits for memory that is swapped out."""
     runnable_since: int
     """The cycle from which on it could run, if another one has its turn."""
 
@@ -55,6 +58,15 @@ class Sleeper(ArchitecturalView):
             self.kicked = False
             self.start_waiting(Activity.RUNNING)
 
+    def wait_for_page(self, page: int) -> None:
+        """It met memory that is swapped out."""
+        self.activity, self.awaited_page = Activity.WAIT_FOR_PAGE, page
+
+    def page_arrived(self, page: int) -> None:
+        """Some memory is back."""
+        if self.activity is Activity.WAIT_FOR_PAGE and self.awaited_page == page:
+            self.start_waiting(Activity.RUNNING)
+
     def start_waiting(self, activity: Activity) -> None:
         """From now on it is `activity`; if that is running, it waits for its turn."""
         self.activity = activity
@@ -74,7 +86,7 @@ class Sleeper(ArchitecturalView):
     def can_wake(self) -> bool:
         """Whether it runs, or is halted in a way that some later event can end."""
         if self.activity is not Activity.HALTED:
-            return self.activity is Activity.RUNNING
+            return self.activity is not Activity.WAIT_FOR_SIPI
         takes_interrupts = bool(self.regs.rflags & _IF)
         return takes_interrupts or self.nmi_pending or self.board.can_send_nmi()
 

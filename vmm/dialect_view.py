@@ -4,16 +4,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from hwmodel.arch.events import Vector
 from hwmodel.arch.vmcs import Field
 from vmm.activity import Activity, Sleeper
-from vmm.devices.lapic_bus import DeliveryMode, Message
+from vmm.devices.lapic_bus import EVERYONE, DeliveryMode, Message
 from vmm.devices.lapic_eoi import ends_silently
 from vmm.devices.lapic_registers import Reg
+from vmm.inject import inject_exception
 from vmm.pv.dialect import Processor
 from vmm.pv.roster import Roster
 
 _VALID_AND_TYPE: Final = 1 << 31 | 7 << 8  # VM-entry interruption information
 _EXTERNAL: Final = 1 << 31
+_IF: Final = 1 << 9
+_SHADOW: Final = 0b11  # blocking by STI, by MOV SS
 
 
 class DialectView(Sleeper):
@@ -48,8 +52,8 @@ class DialectView(Sleeper):
         self.pcpu.flush_tlb()
 
     def answers_to(self, apic_id: int) -> bool:
-        """Whether an interrupt message to the physical destination `apic_id` is for it."""
-        return self.lapic.is_addressed(apic_id, logical=False)
+        """Whether a message to the physical destination `apic_id` is for it, and for it alone."""
+        return apic_id != EVERYONE and self.lapic.is_addressed(apic_id, logical=False)
 
     def interrupt(self, mode: int, vector: int) -> bool:
         """Hand its local APIC a message; whether it was taken."""
@@ -71,6 +75,15 @@ class DialectView(Sleeper):
     def ends_silently(self) -> bool:
         """Whether ending the highest interrupt in service would do nothing but that."""
         return ends_silently(self.lapic.page)
+
+    def takes_interrupts(self) -> bool:
+        """Whether an event can go in now: interrupts on, no shadow, nothing else on its way."""
+        blocked = self.vmcs[Field.GUEST_INTERRUPTIBILITY_INFO] & _SHADOW
+        return bool(self.regs.rflags & _IF) and not blocked and not self.has_event()
+
+    def raise_page_fault(self, address: int) -> None:
+        """Make the next entry raise #PF with error code 0."""
+        inject_exception(self, Vector.PF, 0, address)
 
     def injects_interrupt(self) -> bool:
         """Whether the next entry injects an external interrupt."""

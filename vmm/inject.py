@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.vmcs import Field
 
 if TYPE_CHECKING:
+    from vmm.architectural_view import ArchitecturalView
     from vmm.vcpu import Vcpu
 
 VALID: Final = 1 << 31
@@ -59,7 +60,9 @@ def close_windows(vcpu: "Vcpu") -> None:
     vcpu.look_for_events = True
 
 
-def inject_exception(vcpu: "Vcpu", vector: int, error_code: int | None, cr2: int = 0) -> None:
+def inject_exception(
+    vcpu: "ArchitecturalView", vector: int, error_code: int | None, cr2: int = 0
+) -> None:
     """Make the next entry raise an exception; the instruction that caused it is not skipped."""
     info = _EXCEPTION | vector | (_HAS_ERROR if error_code is not None else 0)
     vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = info

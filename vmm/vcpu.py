@@ -16,6 +16,7 @@ from vmm.dialect_view import DialectView
 from vmm.exits.table import HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
+from vmm.memory.pager import Pager
 from vmm.outcome import Outcome
 from vmm.pv.roster import Roster
 from vmm.watchers import Watchers
@@ -38,6 +39,7 @@ class Surroundings:
     is_stopped: Callable[[], bool]
     unknown: Callable[[str, int, str], None]
     dialects: Roster
+    pager: Pager
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
 
@@ -59,6 +61,7 @@ class Vcpu(DialectView):
         self.is_stopped: Final = around.is_stopped
         self.note_unknown: Final = around.unknown
         self.dialects = around.dialects
+        self.pager: Final = around.pager
         self.entering: Final = around.dialects.entering
         self.give_turn = around.give_turn
         self.gave_turn = False
@@ -78,6 +81,7 @@ class Vcpu(DialectView):
         self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
         self.look_for_events = True
         self.nmi_pending = self.kicked = False
+        self.awaited_page = 0
         self.runnable_since = self.pcpu.clock.now
         self.msrs: dict[int, int] = {}
         self.random_state = self.index

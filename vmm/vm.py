@@ -19,6 +19,7 @@ from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError
 from vmm.memory.guest import GuestMemory
+from vmm.memory.pager import Pager
 from vmm.outcome import Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
@@ -85,6 +86,7 @@ class VM:
         self.model: Final = CpuModel.load(self.config.cpu_model)
         self.clock: Final = Clock()
         self.memory: Final = GuestMemory(ram_slots(self.config.memory))
+        self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
         self.serial_output, self.poll_input, self.wait_idle = serial_output, poll_input, wait_idle
@@ -133,22 +135,25 @@ class VM:
             unknown=self._note_access,
         )
         model = self.model
-        return build_board(
+        board = build_board(
             self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs,
             x2apic="x2apic" in model.features, physical_bits=model.physical_bits,
             crystal_hz=model.crystal_hz,
         )  # fmt: skip
+        board.backstage.append(self.pager)
+        return board
 
     def _make_vcpus(self) -> list[Vcpu]:
         model = replace(self.model, features=self.model.features - self.dialects.hides)
         around = Surroundings(
             self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
-            self.watchers, self.stop, self.is_stopped, self._note, self.dialects,
+            self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))
+        self.pager.arrived += [*(vcpu.page_arrived for vcpu in vcpus), *self.dialects.page_ready]
         return vcpus
 
     def _make_dialects(self) -> Roster:

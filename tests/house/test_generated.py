@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from hwmodel.arch import generate
+from vmm.pv import generate as dialects
 
 
 def test_nothing_is_stale(root: Path) -> None:
-    assert generate.stale(root) == [], "run `make abi`"
+    assert generate.stale(root) + dialects.stale(root) == [], "run `make abi`"
 
 
 def test_a_changed_or_missing_file_is_stale(tmp_path: Path) -> None:
@@ -20,5 +21,6 @@ def test_a_changed_or_missing_file_is_stale(tmp_path: Path) -> None:
 
 
 def test_each_says_how_it_is_made() -> None:
-    for text in generate.HEADERS.values():
-        assert generate.COMMAND in text().splitlines()[0]
+    for module in (generate, dialects):
+        for text in module.HEADERS.values():
+            assert module.COMMAND in text().splitlines()[0]

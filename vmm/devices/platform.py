@@ -111,6 +111,8 @@ class Board:
     pci: PciRoot
     acpi: AcpiPm
     lapics: list[LocalApic] = field(default_factory=list)
+    backstage: list[Device] = field(default_factory=list)
+    """What has events and a state but no address: the hypervisor's own."""
     _devices: list[Device] = field(default_factory=list)
     _with_events: list[Device] = field(default_factory=list)
     _event: int | None = None
@@ -139,7 +141,7 @@ class Board:
         """Return every device: ports', memory's, PCI, local APICs; the order in which ties fire."""
         if not self._devices:
             buses = [*self.ports.devices(), *self.memory.devices()]
-            self._devices = [*buses, *self.pci.functions.values(), *self.lapics]
+            self._devices = [*buses, *self.pci.functions.values(), *self.lapics, *self.backstage]
         return self._devices
 
     def plug(self, function: PciFunction, slot: int | None = None) -> None:

@@ -53,7 +53,7 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
 
 def _step(vcpu: "Vcpu", stand_in: Slot) -> Outcome | None:
     """Run one instruction; None if it needs a second device page, which nothing stands in for."""
-    slots, rip = vcpu.memory.slots, vcpu.regs.rip
+    slots, rip = vcpu.memory.present, vcpu.regs.rip
     vcpu.pcpu.set_slots([*slots, stand_in])
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
     vcpu.pcpu.set_slots(slots)

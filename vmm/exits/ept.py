@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
+from hwmodel.mem.ram import PAGE
 from hwmodel.vmx.exit import Exit
+from vmm.exits.absent import handle_absent
 from vmm.exits.bounce import try_bounce
 from vmm.exits.emulate import MAX_ITERATIONS, Status, emulate
 from vmm.exits.machine_view import MachineView
@@ -21,6 +23,8 @@ _DELIVERING: Final = 1 << 31
 
 def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Emulate an access to a device; what cannot be one stops the guest."""
+    if vcpu.memory.absent and vmexit.guest_physical & -PAGE in vcpu.memory.absent:
+        return handle_absent(vcpu, vmexit)
     if vcpu.vmcs.native.mov_size:
         return _move(vcpu, vmexit)
     ordinary = vmexit.qualification & (_FETCH | _TRANSLATION) == _TRANSLATION

@@ -81,6 +81,8 @@ class MachineView:
             got = vcpu.pcpu.read(vcpu.vmcs, linear, size, user=vcpu.is_user())
             if not isinstance(got, Fault):
                 return got
+            if self._brings_back(got):
+                return self._read(linear, size)
             gpa = self._device(got)
         else:
             gpa = self._gpa | linear & _PAGE - 1
@@ -113,6 +115,9 @@ class MachineView:
             fault = vcpu.pcpu.write(vcpu.vmcs, linear, data, user=vcpu.is_user())
             if fault is None:
                 return
+            if self._brings_back(fault):
+                self._write(linear, data)
+                return
             gpa = self._device(fault)
         else:
             gpa = self._gpa | linear & _PAGE - 1
@@ -125,8 +130,16 @@ class MachineView:
         vcpu = self._vcpu
         for at, _ in _parts(linear, size):
             got = vcpu.pcpu.translate(vcpu.vmcs, at, WRITE, user=vcpu.is_user())
-            if isinstance(got, Fault):
+            if isinstance(got, Fault) and not self._brings_back(got):
                 self._device(got)
+
+    def _brings_back(self, fault: Fault) -> bool:
+        """Whether it was memory that was swapped out, and now is back: try again."""
+        page = fault.gpa & -_PAGE
+        if fault.vector is not None or page not in self._vcpu.memory.absent:
+            return False
+        self._vcpu.pager.bring_back(page)
+        return True
 
     def _device(self, fault: Fault) -> int:
         """Return where the device is, if it is one; else raise the guest's fault."""

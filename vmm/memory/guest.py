@@ -1,11 +1,13 @@
 """Guest-physical memory: slots over machine memory, and the one range-checked way to touch it."""
 
+from collections.abc import Iterator, Set
 from typing import Final
 
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.pcpu import Pcpu, Slot
 from vmm.errors import UsageError
 
+MOST_SLOTS: Final = 15  # the engine holds sixteen, one is the bounce page's
 PRIVATE_PAGES: Final = 16  # machine pages of the hypervisor's own, behind the guest's: bitmaps
 
 
@@ -21,12 +23,29 @@ class GuestMemory:
         self.size: Final = sum(size for _, size in ranges)
         self.ram: Final = Ram(self.size + PRIVATE_PAGES * PAGE)
         self.slots: Final = _lay_out(ranges)
+        self.absent: frozenset[int] = frozenset()
+        """Pages, by address, that the guest's next access is to exit at: they are swapped out."""
+        self.present: list[Slot] = self.slots
         self._pcpu: Pcpu | None = None
 
     def attach(self, pcpu: Pcpu) -> None:
         """Tell `pcpu` the layout, and tell it of later writes."""
         self._pcpu = pcpu
-        pcpu.set_slots(self.slots)
+        pcpu.set_slots(self.present)
+
+    def set_absent(self, pages: Set[int]) -> None:
+        """Choose the pages that are out; `fits` says whether they may be."""
+        self.absent, self.present = frozenset(pages), self._parts(pages)
+        assert len(self.present) <= MOST_SLOTS
+        if self._pcpu is not None:
+            self._pcpu.set_slots(self.present)
+
+    def fits(self, pages: Set[int]) -> bool:
+        """Whether the engine can do without these pages: they must not lie too scattered."""
+        return len(self._parts(pages)) <= MOST_SLOTS
+
+    def _parts(self, pages: Set[int]) -> list[Slot]:
+        return [part for slot in self.slots for part in _without(slot, sorted(pages))]
 
     def private_page(self, number: int) -> int:
         """Return the host-physical address of a page that no guest can reach."""
@@ -103,3 +122,12 @@ def _lay_out(ranges: tuple[tuple[int, int], ...]) -> list[Slot]:
         slots.append(Slot(gpa, size, hpa))
         hpa += size
     return slots
+
+
+def _without(slot: Slot, pages: list[int]) -> Iterator[Slot]:
+    """Yield what is left of a slot when pages are taken out, in order."""
+    start, end = slot.gpa, slot.gpa + slot.size
+    for page in [page for page in pages if start <= page < end] + [end]:
+        if page > start:
+            yield Slot(start, page - start, slot.hpa + start - slot.gpa, slot.writable)
+        start = page + PAGE

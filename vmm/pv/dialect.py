@@ -45,7 +45,7 @@ class Processor(Protocol):
         """Return for how many cycles it could have run and did not, since it last ran."""
 
     def answers_to(self, apic_id: int) -> bool:
-        """Whether an interrupt message to the physical destination `apic_id` is for it."""
+        """Whether a message to the physical destination `apic_id` is for it, and for it alone."""
 
     def interrupt(self, mode: int, vector: int) -> bool:
         """Hand its local APIC a message of delivery mode `mode`; whether it was taken."""
@@ -64,6 +64,12 @@ class Processor(Protocol):
 
     def ends_silently(self) -> bool:
         """Whether ending the highest interrupt in service would do nothing but that."""
+
+    def takes_interrupts(self) -> bool:
+        """Whether an event can go in now: interrupts on, nothing else on its way."""
+
+    def raise_page_fault(self, address: int) -> None:
+        """Make the next entry raise #PF with error code 0 and `address` in CR2."""
 
     def injects_interrupt(self) -> bool:
         """Whether the next entry injects an external interrupt."""
@@ -92,6 +98,8 @@ class Hypercall:
 
 
 Hook = Callable[[Processor], None]
+PageHook = Callable[[Processor, int], bool]
+"""A guest-physical page; True if the guest was told and can run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +108,16 @@ class Hooks:
 
     `entering` comes before an entry for which events were looked at, after one was chosen;
     `scheduled` and `descheduled` when another virtual CPU had, or gets, the physical one;
-    `tsc_changed` when the guest wrote its time-stamp counter.
+    `tsc_changed` when the guest wrote its time-stamp counter; `page_absent` and `page_ready` when
+    an access met memory that is swapped out, and when that is back.
     """
 
     entering: Hook | None = None
     scheduled: Hook | None = None
     descheduled: Hook | None = None
     tsc_changed: Hook | None = None
+    page_absent: PageHook | None = None
+    page_ready: Callable[[int], None] | None = None
 
 
 class Dialect(Protocol):

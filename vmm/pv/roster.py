@@ -36,6 +36,10 @@ class Roster:
         self.scheduled: Final = self._hooks("scheduled")
         self.descheduled: Final = self._hooks("descheduled")
         self.tsc_changed: Final = self._hooks("tsc_changed")
+        ready = (dialect.hooks.page_ready for dialect in dialects)
+        absent = (dialect.hooks.page_absent for dialect in dialects)
+        self.page_ready: Final = tuple(hook for hook in ready if hook is not None)
+        self.page_absent: Final = tuple(hook for hook in absent if hook is not None)
 
     def _hooks(self, moment: str) -> tuple[Hook, ...]:
         hooks = (getattr(dialect.hooks, moment) for dialect in self.dialects)

@@ -25,6 +25,7 @@ class VcpuState:
     activity: Activity
     nmi_pending: bool
     kicked: bool
+    awaited_page: int
     runnable_since: int
     msrs: Mapping[int, int]
     random_state: int
@@ -52,6 +53,7 @@ def take_vcpu(vcpu: Vcpu) -> VcpuState:
         vcpu.activity,
         vcpu.nmi_pending,
         vcpu.kicked,
+        vcpu.awaited_page,
         vcpu.runnable_since,
         dict(vcpu.msrs),
         vcpu.random_state,
@@ -64,6 +66,7 @@ def put_vcpu(vcpu: Vcpu, state: VcpuState) -> None:
     vcpu.vmcs.restore(state.native)
     vcpu.activity, vcpu.nmi_pending = state.activity, state.nmi_pending
     vcpu.kicked, vcpu.runnable_since = state.kicked, state.runnable_since
+    vcpu.awaited_page = state.awaited_page
     vcpu.msrs, vcpu.random_state = dict(state.msrs), state.random_state
     vcpu.look_for_events = True
 

@@ -11,6 +11,7 @@ BUILT: Final = frozenset(
         Feature.CLOCKSOURCE,
         Feature.NOP_IO_DELAY,
         Feature.CLOCKSOURCE2,
+        Feature.ASYNC_PF,
         Feature.STEAL_TIME,
         Feature.PV_EOI,
         Feature.PV_UNHALT,
@@ -18,6 +19,7 @@ BUILT: Final = frozenset(
         Feature.PV_SEND_IPI,
         Feature.POLL_CONTROL,
         Feature.PV_SCHED_YIELD,
+        Feature.ASYNC_PF_INT,
         Feature.CLOCKSOURCE_STABLE_BIT,
     }
 )

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from vmm.pv.dialect import Hooks, Hypercall, Leaf, Machine, Processor, State
 from vmm.pv.kvm.abi import SIGNATURE, TIMING_LEAF, Error, Feature, KvmMsr
+from vmm.pv.kvm.async_pf import AsyncPageFaults
 from vmm.pv.kvm.calls import Calls
 from vmm.pv.kvm.clock import KvmClock
 from vmm.pv.kvm.eoi import PvEoi
@@ -14,6 +15,7 @@ from vmm.pv.kvm.registers import Registers
 from vmm.pv.kvm.steal import StealTime
 
 _KHZ: Final = 1000
+_BY_INTERRUPT: Final = (KvmMsr.ASYNC_PF_INT, KvmMsr.ASYNC_PF_ACK)
 
 
 class Part(Protocol):
@@ -53,6 +55,8 @@ class Kvm:
         self._clock = KvmClock(machine, stable=Feature.CLOCKSOURCE_STABLE_BIT in offer)
         self._steal = StealTime(machine, flushes=Feature.PV_TLB_FLUSH in offer)
         self._eoi = PvEoi(machine)
+        by_interrupt = Feature.ASYNC_PF_INT in offer
+        self._faults = AsyncPageFaults(machine, by_interrupt=by_interrupt)
         polls = Registers(machine.cpus, power_on=1, reserved=~1)
         for feature, name, part, *msrs in (
             (Feature.CLOCKSOURCE, "clock", self._clock, KvmMsr.WALL_CLOCK, KvmMsr.SYSTEM_TIME),
@@ -65,6 +69,8 @@ class Kvm:
             ),
             (Feature.STEAL_TIME, "steal", self._steal, KvmMsr.STEAL_TIME),
             (Feature.PV_EOI, "eoi", self._eoi, KvmMsr.PV_EOI_EN),
+            (Feature.ASYNC_PF, "faults", self._faults, KvmMsr.ASYNC_PF_EN),
+            (Feature.ASYNC_PF_INT, "faults", self._faults, *_BY_INTERRUPT),
             (Feature.POLL_CONTROL, "polls", polls, KvmMsr.POLL_CONTROL),
         ):
             if feature in offer:
@@ -74,12 +80,14 @@ class Kvm:
         self.hooks = self._make_hooks()
 
     def _make_hooks(self) -> Hooks:
-        steal, eoi = "steal" in self._parts, "eoi" in self._parts
+        steal, eoi, faults = (name in self._parts for name in ("steal", "eoi", "faults"))
         return Hooks(
             entering=self._eoi.entering if eoi else None,
             scheduled=self._steal.scheduled if steal else None,
             descheduled=self._steal.descheduled if steal else None,
             tsc_changed=self._clock.refresh,
+            page_absent=self._faults.page_absent if faults else None,
+            page_ready=self._faults.page_ready if faults else None,
         )
 
     def _add(self, name: str, part: Part, *msrs: KvmMsr) -> None:
