@@ -7,8 +7,8 @@ with VM("kernel.elf", memory="64M") as vm:
 
 from vmm.config import Config
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
-from vmm.outcome import Outcome, StopReason
-from vmm.vm import VM, Result
+from vmm.outcome import Outcome, Result, StopReason
+from vmm.vm import VM
 
 __all__ = [
     "VM",

@@ -13,6 +13,7 @@ into the number that the process ends with:
     130            interrupted from outside, as shells number SIGINT
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -94,3 +95,19 @@ class Stop:
     ) -> "Stop":
         """Build a stop with the status that its reason (and exit-port ``value``) gives."""
         return cls(reason, exit_status(reason, value), message, rip, mode, last_exits)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended, in the words of the JSON statistics; `digest` reads the VM on demand."""
+
+    status: int
+    reason: str
+    message: str
+    last_exits: tuple[str, ...]
+    instructions: int
+    cycles: int
+    exits: dict[str, int]
+    exit_cycles: dict[str, int]
+    ledger: dict[str, int]
+    digest: Callable[[], str]

@@ -1,7 +1,7 @@
 """A VM: memory, vCPUs, devices and scheduler put together from a Config, and the doors to them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,7 +20,7 @@ from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
-from vmm.outcome import Stop, StopReason
+from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
@@ -44,22 +44,6 @@ def _discard(_data: object) -> None:
 
 def _nothing() -> bytes:
     return b""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended, in the words of the JSON statistics; `digest` reads the VM on demand."""
-
-    status: int
-    reason: str
-    message: str
-    last_exits: tuple[str, ...]
-    instructions: int
-    cycles: int
-    exits: dict[str, int]
-    exit_cycles: dict[str, int]
-    ledger: dict[str, int]
-    digest: Callable[[], str]
 
 
 class VM:

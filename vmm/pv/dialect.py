@@ -77,13 +77,16 @@ class Processor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a dialect knows of the VM. `epoch` is the date at cycle 0, in seconds since 1970."""
+    """What a dialect knows of the VM. `epoch` is the date at cycle 0, in seconds since 1970.
+
+    `apic_hz` is the input clock of the local APICs' timers.
+    """
 
     memory: GuestMemory
     clock: Clock
     epoch: int
     tsc_hz: int
-    bus_hz: int
+    apic_hz: int
     cpus: int
 
 

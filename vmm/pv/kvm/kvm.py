@@ -100,7 +100,7 @@ class Kvm:
         return {
             base: Leaf(base + TIMING_LEAF, *unpack("<3I", SIGNATURE)),
             base + 1: Leaf(eax=offer.feature_word(), edx=offer.hint_word()),
-            base + TIMING_LEAF: Leaf(machine.tsc_hz // _KHZ, machine.bus_hz // _KHZ),
+            base + TIMING_LEAF: Leaf(machine.tsc_hz // _KHZ, machine.apic_hz // _KHZ),
         }
 
     def msrs(self) -> frozenset[int]:
