@@ -23,6 +23,9 @@ PCI_MEMORY64: Final = (0x100_0000_0000, 0x140_0000_0000)
 VIRTIO_MMIO: Final = (0xFEB0_0000, 0xFEB1_0000)
 """Where QEMU's microvm has them, announced by ACPI."""
 VIRTIO_MMIO_LINES: Final = (20, 21, 22, 23)
+VGA_PORT: Final = 0x3C0
+TEXT_MEMORY: Final = (0xB_8000, 0xC_0000)
+"""RAM that a VGA in text mode shows: a character and an attribute for each cell."""
 VGA_MEMORY: Final = (0xA_0000, 0xC_0000)
 PCI_PORTS: Final = (0xC000, 0x1_0000)
 """Above the ports of ISA cards, whose aliases fill what lies below (PCI 3.0, "Address Maps")."""

@@ -109,6 +109,7 @@ class Config:
     max_instructions: int | None = None
     timeout: float | None = None
     serial_file: Path | None = None
+    screen: bool = False
     gdb: tuple[str, int] | None = None
     wait: bool = False
     reboot: bool = True

@@ -122,7 +122,7 @@ class VM:
         board = build_board(
             self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs,
             x2apic="x2apic" in model.features, physical_bits=model.physical_bits,
-            crystal_hz=model.crystal_hz,
+            crystal_hz=model.crystal_hz, types_keys=self.config.screen,
         )  # fmt: skip
         board.backstage.append(self.pager)
         return board

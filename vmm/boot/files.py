@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+from vmm.boardmap import ACPI_TABLES
 from vmm.boot.identify import plan
 from vmm.boot.plan import BootPlan
 from vmm.boot.request import BootModule, BootRequest
@@ -12,7 +13,7 @@ from vmm.errors import UsageError
 DEMO = "hello.elf"
 
 
-def plan_for(config: Config, rsdp: int = 0) -> BootPlan:
+def plan_for(config: Config, rsdp: int = ACPI_TABLES[0]) -> BootPlan:
     """Read what the configuration names and plan its start; errors name the file.
 
     ``rsdp`` is where ACPI's root pointer will lie, 0 without ACPI tables.
@@ -30,6 +31,7 @@ def plan_for(config: Config, rsdp: int = 0) -> BootPlan:
         kernel_entry=config.kernel_entry,
         kaslr=config.kaslr,
         rsdp=rsdp,
+        screen=config.screen,
     )
     try:
         return plan(data, request)

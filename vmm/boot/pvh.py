@@ -10,7 +10,6 @@ arch/x86/platform/pvh/enlighten.c): it is known by a note of its own, and gets a
 import struct
 from collections.abc import Iterator
 
-from vmm.boardmap import ACPI_TABLES
 from vmm.boot.elf import ElfImage, load_segments
 from vmm.boot.entry import protected
 from vmm.boot.layout import Layout
@@ -101,7 +100,7 @@ def _start_info(base: int, request: BootRequest, modules: tuple[Loaded, ...]) ->
         len(modules),
         modules_at if modules else 0,
         text_at,
-        ACPI_TABLES[0],  # the RSDP is the first of them
+        request.rsdp,
         map_at,
         len(areas),
         0,

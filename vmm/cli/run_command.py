@@ -64,6 +64,10 @@ def run(
     serial_file: Annotated[
         str | None, _text("--serial-file", "F", "Write serial output to F, not stdout.")
     ] = None,
+    screen: Annotated[
+        bool,
+        typer.Option("--screen", help="Show VGA text; what is typed goes to the keyboard."),
+    ] = False,
     gdb: Annotated[str | None, _text("--gdb", "[HOST:]PORT", "Serve a debugger.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the debugger.")] = False,
     reboot: Annotated[
@@ -102,6 +106,7 @@ def run(
             max_instructions=max_instructions,
             timeout=timeout,
             serial_file=serial_file,
+            screen=screen,
             gdb=gdb,
             wait=wait,
             reboot=reboot,

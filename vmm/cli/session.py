@@ -4,13 +4,16 @@ The order is the contract: nothing runs before every output can be written, the 
 before a word of the report is printed, and statistics come last on stderr.
 """
 
+import os
 import sys
 import time
 from contextlib import ExitStack, closing
 
 from vmm.cli.attendant import Attendant
+from vmm.cli.screen import ScreenView
 from vmm.cli.sink import SerialSink, StatsFile
 from vmm.config import Config, Stats
+from vmm.observe.screen import capture
 from vmm.observe.stats import RunResult, Statistics
 from vmm.outcome import StopReason, exit_status
 
@@ -30,18 +33,22 @@ def run_session(config: Config) -> int:
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
         began = time.monotonic()
         attendant = Attendant(config.timeout)
+        view = ScreenView(live=config.screen and attendant.interactive and os.isatty(1))
+        hides_serial = view.live and config.serial_file is None
         with VM(
             config.image,
             config=config,
-            serial_output=sink.write,
-            poll_input=attendant.poll,
+            serial_output=_drop if hides_serial else sink.write,
+            poll_input=view.between(attendant.poll) if view.live else attendant.poll,
             wait_idle=attendant.wait if attendant.interactive else None,
             log=_print_line,
         ) as vm:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
-            with attendant:
+            with attendant, view.on(lambda: capture(vm)):
                 result = vm.run()
+            if config.screen and not sink.closed:
+                SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
             _print_message(result, quiet=sink.closed)
             _write_statistics(config, result, wall_seconds, report)
@@ -51,6 +58,10 @@ def run_session(config: Config) -> int:
 def _print_line(line: str) -> None:
     """Say what a device complains of."""
     print(f"ring1: {line}", file=sys.stderr)
+
+
+def _drop(_data: bytes) -> None:
+    """Serial output while the screen has the terminal: --serial-file keeps it."""
 
 
 def _print_message(result: RunResult, *, quiet: bool) -> None:

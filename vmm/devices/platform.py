@@ -8,13 +8,14 @@
     0x070-071              MC146818
     0x080                  POST code        0xe0000000  PCI configuration (ECAM), 1 MiB
                                             lines
-    0x092, 0xcf9           reset            0  8254 (I/O APIC pin 2)
+    0x092, 0xcf9           reset            0  8254 (I/O APIC pin 2), 1  8042
     0xcf8, 0xcfc-cff       PCI              16-19 PCI, with 10 and 11 for the PIC
     0x0e0-0e7, 0x2000-2017 test device      4  16550A
     0x0e9                  debug console    8  MC146818
     0x0f4-0f7              exit port        2  the slave PIC, nothing else
     0x3f8-3ff              16550A           n  test device, port 0x2000 + n
     0x510-511              fw_cfg
+    0x3c0-3df              VGA, text only     RAM at 0xb8000
     0x600-60b              ACPI PM1, PM timer (line 9)
     0x8900                 "Shutdown"
 
@@ -28,7 +29,15 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
-from vmm.boardmap import ECAM, IOAPIC_BASE, PCI_CONFIG_PORT, PCI_PIC_LINES, PM_BASE, SCI_LINE
+from vmm.boardmap import (
+    ECAM,
+    IOAPIC_BASE,
+    PCI_CONFIG_PORT,
+    PCI_PIC_LINES,
+    PM_BASE,
+    SCI_LINE,
+    VGA_PORT,
+)
 from vmm.devices.acpi_pm import SIZE, AcpiPm
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
 from vmm.devices.debugcon import DebugConsole
@@ -51,9 +60,10 @@ from vmm.devices.resetport import Latch, Port92, ResetControl
 from vmm.devices.rtc import DEFAULT_EPOCH, Rtc
 from vmm.devices.serial import Serial
 from vmm.devices.testdev import LINE_COUNT, LINES, MMIO_SIZE, TestDevice, TestMemory
+from vmm.devices.vga import PORTS, Vga
 
 TEST_MEMORY_BASE = 0xFF00_0000
-TIMER_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 4, 8
+TIMER_IRQ, KEYBOARD_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 1, 4, 8
 
 
 def _ignore(*_: object) -> None:
@@ -110,6 +120,9 @@ class Board:
     apic_bus: ApicBus
     pci: PciRoot
     acpi: AcpiPm
+    keyboard: KeyboardController
+    vga: Vga
+    types_keys: bool
     lapics: list[LocalApic] = field(default_factory=list)
     backstage: list[Device] = field(default_factory=list)
     """What has events and a state but no address: the hypervisor's own."""
@@ -175,8 +188,11 @@ class Board:
         self._stale = True
 
     def receive(self, data: bytes) -> None:
-        """Take terminal input for the serial port."""
-        self.serial.receive(data)
+        """Take terminal input: for the serial port, or as keys (`types_keys`)."""
+        if self.types_keys:
+            self.keyboard.type(data)
+        else:
+            self.serial.receive(data)
         self._stale = True
 
     def can_send_nmi(self) -> bool:
@@ -217,12 +233,14 @@ def build_board(
     physical_bits: int = 46,
     crystal_hz: int | None = None,
     epoch: int = DEFAULT_EPOCH,
+    types_keys: bool = False,
     test_device: bool = True,
 ) -> Board:
     """Build the board for `cpus` processors and `memory` bytes of RAM.
 
-    `epoch` is the date at cycle 0 in seconds since 1970; `x2apic`, `physical_bits` and
-    `crystal_hz` are the CPU model's. Raises nothing that a guest could cause.
+    `types_keys` makes terminal input keystrokes; `epoch` is the date at cycle 0 in seconds since
+    1970; `x2apic`, `physical_bits` and `crystal_hz` are the CPU model's. Raises nothing that a
+    guest could cause.
     """
     out = outputs or Outputs()
     apic_bus = ApicBus()
@@ -244,6 +262,9 @@ def build_board(
         apic_bus=apic_bus,
         pci=PciRoot(ports, mmio, apic_bus, lines),
         acpi=AcpiPm(clock, lines.source(SCI_LINE), out.poweroff),
+        keyboard=KeyboardController(out.reset, lines.source(KEYBOARD_IRQ)),
+        vga=Vga(clock),
+        types_keys=types_keys,
         lapics=lapics,
     )
     for cpu in range(cpus):
@@ -285,6 +306,9 @@ def _register_standard(board: Board) -> None:
     ports.register(0x61, 1, board.pit, offset_base=4, width=1)
     ports.register(0x70, 2, board.rtc, width=1)
     ports.register(0x3F8, 8, board.serial, width=1)
+    ports.register(0x60, 1, board.keyboard, width=1)
+    ports.register(0x64, 1, board.keyboard, offset_base=4, width=1)
+    ports.register(VGA_PORT, PORTS, board.vga, width=1)
     ports.register(PM_BASE, SIZE, board.acpi, width=4)
     board.memory.register(IOAPIC_BASE, 0x1000, board.ioapic)
 
@@ -298,9 +322,6 @@ def _register_pci(board: Board, out: Outputs) -> None:
 
 def _register_ends(ports: Bus, out: Outputs, cpus: int, memory: int) -> None:
     """The ports by which a guest resets, ends and reports, and fw_cfg."""
-    keyboard = KeyboardController(out.reset)
-    ports.register(0x60, 1, keyboard, width=1)
-    ports.register(0x64, 1, keyboard, offset_base=4, width=1)
     ports.register(0x80, 1, Latch(), width=1)
     ports.register(0x92, 1, Port92(out.reset), width=1)
     ports.register(0xE9, 1, DebugConsole(out.debug), width=1)

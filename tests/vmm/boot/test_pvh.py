@@ -11,7 +11,7 @@ from vmm.boot.request import BootModule, BootRequest
 from vmm.errors import UsageError
 
 MODULES = (BootModule("a.img", b"A" * 5000, "one two"), BootModule("b", b"B"))
-REQUEST = BootRequest(64 << 20, "console=ttyS0", "vmlinux", MODULES)
+REQUEST = BootRequest(64 << 20, "console=ttyS0", "vmlinux", MODULES, rsdp=0xE0000)
 
 
 def test_start_information(forge: Any, ram: Any) -> None:
