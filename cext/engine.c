@@ -66,6 +66,7 @@ static bool open_unicorn(struct engine *e)
     uc_err error = lib.uc_open(UC_ARCH_X86, UC_MODE_64, &e->uc);
     if (error)
         return fail(e, "Unicorn cannot make an engine: %s", lib.uc_strerror(error));
+    lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1), UC_CPU_X86_CASCADELAKE_SERVER);   /* the default has no ADX */
     lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1), (uint32_t)CODE_BUFFER_BYTES);
     error = lib.uc_mem_map_ptr(e->uc, 0, e->ram_size, UC_PROT_ALL, e->ram);
     if (error)

@@ -19,17 +19,21 @@ static const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_
     return at;
 }
 
+/* C4 and C5 are VEX, not LES and LDS. */
+static bool is_vex(const struct engine *e, const uint8_t *o, int left)
+{
+    bool flat = in_real_mode(e) || e->core->eflags & 1 << 17;
+    return left > 2 && (o[0] == 0xc4 || o[0] == 0xc5) && !flat && (in_64bit_code(e) || o[1] >> 6 == 3);
+}
+
 /* A VEX prefix where none belongs. TCG takes one before any instruction (VEX RDTSC shows the host's clock); without AVX only
  * those on general registers have one: map 2, F2 F3 F5 F6 F7 and map 3, F0. */
 static bool is_vex_without_use(const struct engine *e, const uint8_t *o, int left)
 {
-    bool flat = in_real_mode(e) || e->core->eflags & 1 << 17;
-    if (left < 3 || (o[0] != 0xc4 && o[0] != 0xc5) || flat || (!in_64bit_code(e) && o[1] >> 6 != 3))
-        return false;
-    bool general = o[0] == 0xc4 && left > 3 &&
+    bool general = left > 3 && o[0] == 0xc4 &&
                    (((o[1] & 31) == 2 && (o[3] == 0xf2 || o[3] == 0xf3 || (o[3] >= 0xf5 && o[3] <= 0xf7))) ||
                     ((o[1] & 31) == 3 && o[3] == 0xf0));
-    return !general;
+    return is_vex(e, o, left) && !general;
 }
 
 bool has_useless_vex(const struct engine *e, const cs_insn *c)
@@ -59,7 +63,7 @@ static bool loads_segment(const struct engine *e, const uint8_t *o, int left)
         return true;
     bool others = o[0] == 0x07 || o[0] == 0x1f || o[0] == 0xc4 || o[0] == 0xc5 ||
                   (two && (o[1] == 0xa1 || o[1] == 0xa9 || o[1] == 0xb4 || o[1] == 0xb5));
-    return others && !flat;
+    return others && !flat && !is_vex(e, o, left);
 }
 
 bool is_sensitive(const struct engine *e, const cs_insn *c)

@@ -55,6 +55,25 @@ def test_a_vex_prefix_is_invalid_without_avx(bare: Make, code: str) -> None:
     assert machine.pcpu.instructions == 1
 
 
+@pytest.mark.parametrize("mode", [Mode.LONG, Mode.PROTECTED])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("andn eax, ebx, ecx", 0xF0), ("rorx eax, ebx, 4", 0xF0000000), ("bzhi eax, ebx, edx", 3)],
+)
+def test_bmi_has_its_vex_prefix(bare: Make, mode: Mode, text: str, wanted: int) -> None:
+    """CPUID offers BMI. In 64-bit mode C4 is not LES either."""
+    machine = bare(mode)
+    machine.run(f"{text}; hlt", rbx=0x0F, rcx=0xFF, rdx=2)
+    assert machine.regs.rax == wanted
+
+
+def test_adx_is_there(bare: Make) -> None:
+    """CPUID offers it; Unicorn's default model is without."""
+    machine = bare()
+    machine.run("stc; adcx rax, rbx; adox rcx, rbx; hlt", rbx=0x0F, rcx=0xFF)
+    assert (machine.regs.rax, machine.regs.rcx) == (0x10, 0x10E)
+
+
 def test_a_block_of_instructions_that_use_up_temporaries(bare: Make) -> None:
     """512 FCMOV in a block wrote over the end of TCG's table; now blocks are shorter."""
     machine = bare()
