@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
+from tests.vmm.devices.conftest import HandClock
+from tests.vmm.devices.pci.card import Card
 from vmm.boardmap import ECAM, PCI_MEMORY, PCI_MEMORY64, PCI_PORTS
 from vmm.devices.bus import Bus
-from vmm.devices.device import State, Untimed
+from vmm.devices.device import State
 from vmm.devices.ioapic import MASKED
-from vmm.devices.pci.bar import Bar, BarKind
-from vmm.devices.pci.function import Identity, PciFunction
 from vmm.devices.pci.registers import Command
 from vmm.devices.platform import Board, build_board
 from vmm.errors import UsageError
@@ -21,41 +19,11 @@ ALL_ONES = 0xFFFF_FFFF
 ON, FUNCTION_MASK = 1 << 15, 1 << 14
 
 
-@dataclass
-class StillClock:
-    now: int = 0
-    frequency: int = 1_000_000_000
-
-
-class Card(Untimed, PciFunction):
-    """A memory BAR, a port BAR, a wide one, four vectors; remembers what reached it."""
-
-    def __init__(self, name: str = "card", *, vectors: int = 4) -> None:
-        self.seen: list[tuple[str, int, int, int]] = []
-        bars = {
-            0: self.bar("mem", 0x1000, BarKind.MEMORY32),
-            1: self.bar("io", 0x20, BarKind.IO),
-            2: self.bar("wide", 0x4000, BarKind.MEMORY64),
-        }
-        super().__init__(name, Identity(0x1AF4, 0x10F0, 0x0C8001, 3, 0x1234, 0x5678), bars,
-                         vectors=vectors)  # fmt: skip
-
-    def bar(self, name: str, size: int, kind: BarKind) -> Bar:
-        def read(offset: int, width: int) -> int:
-            self.seen.append((name, offset, width, -1))
-            return 0x1122_3344_5566_7788
-
-        def write(offset: int, width: int, value: int) -> None:
-            self.seen.append((name, offset, width, value))
-
-        return Bar(size, read, write, kind)
-
-
 class Machine:
     """A board with one card, seen through ports 0xcf8 and 0xcfc."""
 
     def __init__(self) -> None:
-        self.board: Board = build_board(StillClock())
+        self.board: Board = build_board(HandClock())
         self.card = Card()
         self.board.plug(self.card, slot=3)
         for lapic in self.board.lapics:
