@@ -202,6 +202,25 @@ static bool write_base(struct engine *e, const struct insn *i)
     return done(e, i);
 }
 
+/* Manual: RDPKRU, WRPKRU. ECX must be 0; WRPKRU wants EDX 0 too. */
+static bool op_pkru(struct engine *e, const struct insn *i)
+{
+    uint64_t *r = e->core->regs;
+    bool writes = i->id == X86_INS_WRPKRU;
+    if (!(e->core->cr[4] & CR4_PKE))
+        return raise_fault(e, 6, 0);
+    if ((uint32_t)r[RCX] || (writes && (uint32_t)r[RDX]))
+        return raise_fault(e, 13, 0);
+    if (writes) {
+        e->vcpu->pkru = (uint32_t)r[RAX];
+        keys_changed(e);
+    } else {
+        r[RAX] = e->vcpu->pkru;
+        r[RDX] = 0;
+    }
+    return done(e, i);
+}
+
 static bool icebp(struct engine *e, const struct insn *i)
 {
     struct event ev = {.type = EVENT_PRIVILEGED_SOFTWARE_EXCEPTION, .vector = 1, .instruction_length = i->length};
@@ -243,6 +262,7 @@ bool do_sensitive(struct engine *e, const struct insn *i)
     case X86_INS_SLDT: case X86_INS_STR: return store_system_segment(e, i);
     case X86_INS_SMSW: return smsw(e, i);
     case X86_INS_WRFSBASE: case X86_INS_WRGSBASE: return write_base(e, i);
+    case X86_INS_RDPKRU: case X86_INS_WRPKRU: return op_pkru(e, i);
     case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETF: case X86_INS_RETFQ: case X86_INS_CALL: case X86_INS_JMP:
         return do_far(e, i);
     case X86_INS_LAR: case X86_INS_LSL: case X86_INS_VERR: case X86_INS_VERW: case X86_INS_ARPL: return op_lar_lsl_verr_verw(e, i);

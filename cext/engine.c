@@ -25,13 +25,12 @@ static bool allocate(struct engine *e)
     uint64_t pages = e->ram_size >> 12;
     e->pages = calloc(pages, sizeof *e->pages);
     e->dirty = calloc((pages + 63) / 64, sizeof *e->dirty);
-    e->tlb = calloc(TLB_ENTRIES, sizeof *e->tlb);
     e->decoded = calloc(1, decoded_size());
-    e->grants = e->generation = e->global_generation = 1;
+    e->grants = 1;
     e->rep_pc = NO_REP;
     e->failed_check = e->skipped_check = -1;
     e->fills_before_growth = 2048;
-    return e->pages && e->dirty && e->tlb && e->decoded && blocks_create(e);
+    return e->pages && e->dirty && e->decoded && blocks_create(e);
 }
 
 static bool open_capstone(struct engine *e)
@@ -81,7 +80,7 @@ static bool open_unicorn(struct engine *e)
         *((char *)e->uc + layout.no_exit_request) = 1;
     e->invalid_address = (uint64_t *)(void *)((char *)e->uc + layout.invalid_address);
     memcpy(e->fpu_reset, e->env + layout.fpu, (size_t)(layout.fpu_end - layout.fpu));
-    return add_hooks(e);
+    return add_hooks(e) && (mmu_create(e) || fail(e, "no memory for the modelled TLB"));
 }
 
 struct engine *engine_create(uint8_t *ram, uint64_t size)
@@ -110,23 +109,15 @@ void engine_destroy(struct engine *e)
     blocks_destroy(e);
     free(e->pages);
     free(e->dirty);
-    free(e->tlb);
+    mmu_destroy(e);
     free(e->decoded);
     free(e);
-}
-
-void engine_set_slots(struct engine *e, const struct memory_slot *slots, unsigned count)
-{
-    e->slot_count = count < MAX_SLOTS ? count : MAX_SLOTS;
-    memcpy(e->slots, slots, e->slot_count * sizeof *slots);
-    tlb_flush_all(e);
 }
 
 uint64_t *engine_dirty_log(struct engine *e) { return e->dirty; }
 void engine_harvest_dirty(struct engine *e) { micro_flush(e); }
 void engine_host_wrote(struct engine *e, uint64_t hpa, uint64_t size) { host_wrote(e, hpa, size); }
-void engine_flush_tlb(struct engine *e) { tlb_flush_all(e); }
-void engine_invalidate_page(struct engine *e, uint64_t linear) { tlb_flush_address(e, linear); }
+void engine_flush_tlb(struct engine *e) { mmu_wipe(e); }
 uint64_t engine_instructions(const struct engine *e) { return e->retired; }
 uint64_t engine_cycles(const struct engine *e) { return cycles_now(e); }
 void engine_add_cycles(struct engine *e, uint64_t cycles) { e->skew += cycles; }
@@ -213,7 +204,11 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->retired += v->retire;
     v->retire = 0;
     e->counters.entries++;
-    bool allowed = entry_is_allowed(e), entered = allowed && load_guest(e, v);
+    bool without_vpid = !exiting2(e, SECONDARY_ENABLE_VPID);
+    bool allowed = entry_is_allowed(e);
+    if (allowed && without_vpid)
+        vpid_off(e);
+    bool entered = allowed && load_guest(e, v);
     if (allowed && !entered)       /* no check is missing, so this cannot be but where make mutate leaves one out */
         fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
     if (entered) {
@@ -225,6 +220,8 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
             e->interrupted = 0;
         save_guest(e);
         entry_was_good(e);
+        if (without_vpid)
+            vpid_off(e);
     }
     if (e->exit.reason != STOP_VM_FAIL)
         publish_exit(e);

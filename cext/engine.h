@@ -6,7 +6,9 @@
  *   engine.c      engines, the run loop, exits
  *   block.c       each translated block's record: instruction count, sensitive instructions
  *   step.c        single steps: deadlines, breakpoints, blocks that do not pay
- *   tlb.c walk.c  fills of Unicorn's TLB from the modelled one, guest page walks
+ *   fill.c tlb.c  fills of Unicorn's TLB from the modelled one
+ *   walk.c ept.c  guest page walks, each table through the EPT; pml.c logs pages that get dirty
+ *   mmucache.c context.c invalidate.c   paging-structure caches; whose translations they are; what drops them
  *   memory.c      guest memory accesses that the model itself makes
  *   trap.c        every trap out of translated code: what does it mean?
  *   decode.c      the trapped instruction, decoded

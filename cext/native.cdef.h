@@ -67,10 +67,49 @@ struct vcpu {
     uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
     uint64_t launched;             /* the VMCS's launch state: 0 clear, 1 launched */
     uint64_t region;               /* its physical address, or ~0 where it has none */
+    uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
 };
 
-/* A range of guest-physical memory: the flat EPT of this machine. All in bytes, 4 KiB aligned. */
-struct memory_slot { uint64_t gpa, size, hpa; uint64_t writable; };
+/* The CPU model's part in translation. Each cache: `sets` (a power of two) of `ways`. */
+struct cache_geometry { uint32_t sets, ways; };
+struct tlb_geometry { uint32_t level, kinds, sizes, sets, ways; };     /* bits: 1 data, 2 code; 1 4K, 2 2M, 4 1G */
+struct paging_model {
+    uint32_t physical_bits;        /* MAXPHYADDR, 32 to 52 */
+    uint32_t has_1g;
+    uint32_t level_count;
+    struct tlb_geometry level[8];
+    struct cache_geometry structure[4];        /* paging-structure caches: PDE, PDPTE, PML4E, PML5E */
+    struct cache_geometry nested;              /* guest-physical mappings */
+};
+/* How closely the TLB is modelled; see tlb.c. */
+enum tlb_fidelity { TLB_LARGE, TLB_SHARED, TLB_SPLIT };
+
+/* By page size: 4K, 2M, 1G. Hits of the level that Unicorn's own TLB stands on are not counted: see tlb.c. */
+struct mmu_counters {
+    uint64_t misses[3];            /* walks that ended in an entry */
+    uint64_t level2_hits[3];       /* misses of the first level, told apart by TLB_SPLIT only */
+    uint64_t guest_references, ept_references;
+    uint64_t structure_hits[4];    /* walks that began at a cached PDE, PDPTE, PML4E, PML5E */
+    uint64_t nested_hits, nested_misses;
+    uint64_t loads_cr3;            /* all, and those that invalidated: */
+    uint64_t flushes_cr3, flushes_invlpg, flushes_invpcid, flushes_cr0, flushes_cr4;
+    uint64_t flushes_entry;        /* entries and exits without VPID, or with another paging mode */
+    uint64_t flushes_invvpid, flushes_invept;
+};
+
+/* One memory reference of a walk. */
+enum walk_kind { WALK_GUEST, WALK_EPT };
+enum walk_cache { WALK_BY_MEMORY, WALK_BY_TLB, WALK_BY_STRUCTURE_CACHE, WALK_BY_NESTED_TLB };
+enum walk_verdict { WALK_GOES_ON, WALK_LEAF, WALK_PAGE_FAULT, WALK_EPT_VIOLATION, WALK_MISCONFIGURED };
+struct walk_reference {
+    uint32_t kind;                 /* enum walk_kind */
+    uint32_t level;                /* guest: log2 of what an entry covers (12, 21, 22, 30, 39, 48); EPT: 1 to 5 */
+    uint64_t gpa;                  /* guest: of the entry; EPT: the address being translated */
+    uint64_t hpa;                  /* of the entry */
+    uint64_t entry;
+    uint32_t cache;                /* enum walk_cache: what would have saved this reference */
+    uint32_t verdict;              /* enum walk_verdict */
+};
 
 struct engine_counters {
     uint64_t exits, entries;
@@ -98,15 +137,20 @@ struct engine *engine_create(uint8_t *ram, uint64_t size);
 void engine_destroy(struct engine *engine);
 const char *engine_message(const struct engine *engine);
 
-void engine_set_slots(struct engine *engine, const struct memory_slot *slots, unsigned count);
+/* 0, or -1 for a model that is not sound or memory that is not to be had. Forgets all translations. */
+int engine_set_paging(struct engine *engine, const struct paging_model *model, uint32_t fidelity);
+const struct mmu_counters *engine_mmu_counters(const struct engine *engine);
 /* Dirty log: one bit a machine page, set when the guest may have written to it; ram_size / 4096 / 64 words. */
 uint64_t *engine_dirty_log(struct engine *engine);
 /* Call after clearing bits of the log: writes are logged afresh. */
 void engine_harvest_dirty(struct engine *engine);
 /* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
 void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
-void engine_flush_tlb(struct engine *engine);
-void engine_invalidate_page(struct engine *engine, uint64_t linear);
+void engine_flush_tlb(struct engine *engine);      /* every cached translation of every context */
+/* INVVPID and INVEPT by their types; -1 for a type that does not exist. */
+int engine_invvpid(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);
+int engine_invept(struct engine *engine, uint32_t type, uint64_t eptp);
+void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPID 0 of the VPID that ran last */
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->reason */

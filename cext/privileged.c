@@ -38,8 +38,7 @@ static bool mov_to_cr0(struct engine *e, const struct insn *i, uint64_t value)
         return raise_fault(e, 13, 0);
     uint64_t old = e->core->cr[0];
     e->core->cr[0] = (old & mask) | (value & ~mask) | CR0_ET;
-    if ((old ^ e->core->cr[0]) & (CR0_WP | CR0_PG))
-        tlb_flush_all(e);
+    cr0_changed(e, old);
     sync_mode(e);
     return done(e, i);
 }
@@ -48,14 +47,26 @@ static bool mov_to_cr3(struct engine *e, const struct insn *i, uint64_t value)
 {
     if (exiting(e, PRIMARY_CR3_LOAD_EXITING))
         return mov_cr_exit(e, i, 3, false);
-    if (in_long_mode(e) && value >> 46)
+    bool keeps = e->core->cr[4] & CR4_PCIDE && value >> 63;        /* bit 63 is no part of the address then */
+    if (e->core->cr[4] & CR4_PCIDE)
+        value &= ~(1ull << 63);
+    if (in_long_mode(e) && value & (e->mmu.beyond | 0xfff0000000000000ull))
         return raise_fault(e, 13, 0);
     bool pae = e->core->cr[0] & CR0_PG && e->core->cr[4] & CR4_PAE && !in_long_mode(e);
     if (pae && !load_pdptes(e, value))
         return false;
     e->core->cr[3] = in_long_mode(e) ? value : (uint32_t)value;
-    tlb_flush_nonglobal(e);
+    cr3_loaded(e, keeps);
     return done(e, i);
+}
+
+/* Manual, MOV to CR4: what paging and long mode forbid. */
+static bool cr4_is_valid(const struct engine *e, uint64_t v)
+{
+    uint64_t changed = e->core->cr[4] ^ v;
+    if (in_long_mode(e) && (!(v & CR4_PAE) || changed & CR4_LA57))
+        return false;
+    return !(changed & v & CR4_PCIDE && (!in_long_mode(e) || e->core->cr[3] & 0xfff));
 }
 
 static bool mov_to_cr4(struct engine *e, const struct insn *i, uint64_t value)
@@ -63,7 +74,14 @@ static bool mov_to_cr4(struct engine *e, const struct insn *i, uint64_t value)
     uint64_t mask = *field(e, VMCS_CR4_GUEST_HOST_MASK), shadow = *field(e, VMCS_CR4_READ_SHADOW);
     if ((value ^ shadow) & mask)
         return mov_cr_exit(e, i, 4, false);
-    e->core->cr[4] = (e->core->cr[4] & mask) | (value & ~mask);
+    uint64_t old = e->core->cr[4], now = (old & mask) | (value & ~mask);
+    if (!cr4_is_valid(e, now))
+        return raise_fault(e, 13, 0);
+    bool pae = e->core->cr[0] & CR0_PG && now & CR4_PAE && !in_long_mode(e);
+    if (pae && (old ^ now) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) && !load_pdptes(e, e->core->cr[3]))
+        return false;
+    e->core->cr[4] = now;
+    cr4_changed(e, old);
     sync_mode(e);
     return done(e, i);
 }
@@ -194,6 +212,7 @@ static uint64_t *plain_msr(struct engine *e, uint32_t msr)
     case MSR_IA32_SYSENTER_ESP: return field(e, VMCS_GUEST_SYSENTER_ESP);
     case MSR_IA32_SYSENTER_EIP: return field(e, VMCS_GUEST_SYSENTER_EIP);
     case MSR_TSC_AUX: return &v->tsc_aux;
+    case MSR_IA32_PKRS: return field(e, VMCS_GUEST_IA32_PKRS);
     default: return NULL;
     }
 }
@@ -216,10 +235,12 @@ static bool access_msr(struct engine *e, const struct insn *i)
         e->core->regs[RDX] = *reg >> 32;
         return done(e, i);
     }
-    bool upper_reserved = msr == MSR_SYSCALL_MASK || msr == MSR_TSC_AUX;
-    if ((holds_address(msr) && (uint64_t)((int64_t)(value << 16) >> 16) != value) || (upper_reserved && value >> 32))
+    bool upper_reserved = msr == MSR_SYSCALL_MASK || msr == MSR_TSC_AUX || msr == MSR_IA32_PKRS;
+    if ((holds_address(msr) && !is_canonical(e, value)) || (upper_reserved && value >> 32))
         return raise_fault(e, 13, 0);
     *reg = msr == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value;
+    if (msr == MSR_IA32_PKRS)
+        keys_changed(e);
     return done(e, i);
 }
 
@@ -275,7 +296,7 @@ static bool invlpg(struct engine *e, const struct insn *i)
     if (exiting(e, PRIMARY_INVLPG_EXITING))
         return instruction_exit(e, i, EXIT_INVLPG, linear);
     if (is_canonical(e, linear))
-        tlb_flush_address(e, linear);
+        invalidate_page(e, linear);
     return done(e, i);
 }
 
@@ -338,6 +359,7 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     switch (i->id) {
     case X86_INS_VMCALL: case X86_INS_VMMCALL:         /* both hypercalls; software sees which by the bytes */
         return instruction_exit(e, i, EXIT_VMCALL, 0);
+    case X86_INS_INVPCID: return i->prefix_lock ? raise_fault(e, 6, 0) : op_invpcid(e, i);
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : set_ac(e, i);
     case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
     case X86_INS_LLDT: case X86_INS_LTR: if (in_real_mode(e) || in_v8086(e)) return raise_fault(e, 6, 0); break;

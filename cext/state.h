@@ -3,11 +3,12 @@
 #define RING1_STATE_H
 
 #include "engine.h"
+#include "mmu.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE };
 
-enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256, MAX_SLOTS = 16 };
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
 struct block {
@@ -25,14 +26,7 @@ enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY =
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
 
-/* A modelled TLB entry: what the guest's tables said, before mode bits (CR0.WP, SMEP, SMAP) apply. */
-struct tlb_entry {
-    uint64_t page;                 /* linear page number */
-    uint64_t hpa;                  /* host-physical page address */
-    uint32_t generation;
-    uint32_t rights;               /* TLB_* */
-};
-enum { TLB_USER = 1, TLB_WRITE = 2, TLB_NX = 4, TLB_DIRTY = 8, TLB_GLOBAL = 16, TLB_ROM = 32, TLB_READ_WATCH = 64, TLB_WRITE_WATCH = 128 };
+#define ADDRESS_MASK (((1ull << 52) - 1) & ~0xfffull)
 
 /* What a machine page holds, as far as the translator is concerned. */
 enum page_state { PAGE_DATA = 0, PAGE_CODE = 1 };
@@ -99,13 +93,10 @@ struct engine {
     /* memory */
     uint8_t *ram;
     uint64_t ram_size;
-    struct memory_slot slots[MAX_SLOTS];
-    unsigned slot_count;
     struct page *pages;
     uint64_t *dirty;
     uint32_t grants;               /* count of full flushes: which grants may still be cached */
-    struct tlb_entry *tlb;
-    uint32_t generation, global_generation;
+    struct mmu mmu;
     uint64_t nonglobal[NONGLOBAL_MAX];
     uint32_t nonglobal_count;
     uint32_t fills, fills_before_growth;
@@ -121,6 +112,7 @@ struct engine {
     uint8_t cs_dpl;
     uint64_t rf_at;                /* RF in the core is valid while this many have retired */
     uint64_t efer;
+    uint64_t pkru, pkrs;           /* as Unicorn's TLB knows them */
     struct pending pending;
     struct event idt_event;        /* the event that was being delivered when an exit came */
     bool idt_event_valid;
@@ -163,12 +155,11 @@ void step_for_a_while(struct engine *e);
 bool goes_slowly(const struct engine *e);
 void keep_pace(struct engine *e, const struct block *b);       /* before a block: the deadline, and steps for any reason */
 
-/* tlb.c */
+/* fill.c */
 bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data);
-void tlb_flush_all(struct engine *e);              /* model and Unicorn, globals too */
-void tlb_flush_nonglobal(struct engine *e);
-void tlb_flush_address(struct engine *e, uint64_t linear);
-void micro_flush(struct engine *e);                /* Unicorn's only: the model keeps its entries */
+void micro_flush(struct engine *e);                /* Unicorn's TLB only: the model keeps its entries */
+void micro_flush_nonglobal(struct engine *e);
+void micro_flush_page(struct engine *e, uint64_t linear);
 /* Translate for the model's own accesses: fills the TLB, sets A/D. false: pending is set. */
 bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa);
 void host_wrote(struct engine *e, uint64_t hpa, uint64_t size);
@@ -177,13 +168,21 @@ bool code_page(struct engine *e, uint64_t linear, uint64_t *hpa);              /
 size_t peek_code(struct engine *e, uint64_t linear, void *to, size_t n);       /* likewise; how much there was */
 
 /* walk.c */
-struct walk { uint64_t gpa, hpa; uint32_t rights; };
 enum walk_effects { WALK_SETS_BITS, WALK_LOOKS };
 bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum walk_effects effects, struct walk *w);
 bool permitted(struct engine *e, uint32_t rights, enum access access, bool user);
-bool gpa_to_hpa(struct engine *e, uint64_t gpa, uint64_t *hpa, bool *writable);
 bool raise_page_fault(struct engine *e, uint64_t linear, uint32_t error);
 bool load_pdptes(struct engine *e, uint64_t cr3);
+
+/* invalidate.c: what each instruction and transition makes of cached translations */
+void invalidate_page(struct engine *e, uint64_t linear);       /* INVLPG */
+void cr3_loaded(struct engine *e, bool keeps);                 /* keeps: bit 63 of MOV CR3 */
+void cr0_changed(struct engine *e, uint64_t old);
+void cr4_changed(struct engine *e, uint64_t old);
+void keys_changed(struct engine *e);
+void paging_changed_by_entry(struct engine *e);
+void vpid_off(struct engine *e);                               /* at each entry and exit without VPID */
+bool op_invpcid(struct engine *e, const struct insn *i);
 
 /* trap.c */
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data);

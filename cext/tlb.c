@@ -1,273 +1,296 @@
-/* Tour 3.2: Unicorn's TLB is a cache of ours, and ours decides what the guest sees.
+/* Tour 3.3: the modelled TLB: what the guest may still see of tables that it has changed.
  *
- * Unicorn resizes its own TLB by host time, so its refills come at times that nothing may depend on. The modelled
- * TLB (direct-mapped, by linear page number) answers them: a refill of what it holds changes nothing. What it evicts
- * or invalidates is flushed from Unicorn's too, page by page, so that a stale translation lives exactly as long here
- * as in the model.
- *
- * Unicorn keeps translated code coherent only through the mapping that a store uses. So each machine page is DATA
- * (writable mappings may be cached, executable ones not) or CODE (executable mappings may be cached; a store either
- * goes through a mapping that is executable too, which Unicorn then checks each time, or makes the page DATA again).
+ * Three fidelities (enum tlb_fidelity), chosen with the timing mode:
+ *   TLB_LARGE   65,536 entries of 4 KiB, direct-mapped, spread by context. Larger than any processor's: evictions are
+ *               rare, so that a big working set stays fast. For --timing fast, where a miss costs no cycle.
+ *   TLB_SHARED  the second level with the CPU model's geometry. The first level is inside it and not told apart.
+ *   TLB_SPLIT   both levels, code and data apart.
+ * In each, Unicorn's TLB holds only pages that the inner structures hold ("inner": level 2, for TLB_SPLIT level 1): what
+ * they evict or invalidate is flushed there, page by page. A refill of what they hold changes no counter and no
+ * replacement state, because Unicorn resizes its TLB by host time and nothing may depend on the number of its refills.
+ * Hence hits of the inner level are not counted, and replacement is round robin, which does not ask for them.
  */
 #include "state.h"
 
-enum { STORES_BEFORE_DEMOTION = 16, FILLS_BETWEEN_FLUSHES = 1 << 18 };
+static uint64_t size_mask(enum page_size size) { return (1ull << (12 + 9 * size)) - 1; }
 
-static struct tlb_entry *slot_of(struct engine *e, uint64_t page) { return &e->tlb[page % TLB_ENTRIES]; }
+static uint64_t key_of(uint64_t linear, enum page_size size) { return linear >> (12 + 9 * size) | (uint64_t)size << 60; }
 
-static bool is_live(const struct engine *e, const struct tlb_entry *t, uint64_t page)
+static bool is_mine(const struct engine *e, const struct cached *t) { return t->tag == e->mmu.tag || t->tag == e->mmu.global_tag; }
+
+static uint32_t tag_for(const struct engine *e, uint32_t rights) { return rights & TLB_GLOBAL ? e->mmu.global_tag : e->mmu.tag; }
+
+/* ---- the large one ---- */
+
+static struct cached *large_slot(struct engine *e, uint64_t page, bool global)
 {
-    uint32_t generation = t->rights & TLB_GLOBAL ? e->global_generation : e->generation;
-    return t->page == page && t->generation == generation;
+    return &e->mmu.levels[0].cache.entries[(page ^ (global ? 0 : e->mmu.mix)) % TLB_ENTRIES];
 }
 
-void micro_flush(struct engine *e)
+static struct cached *large_find(struct engine *e, uint64_t page)
 {
-    e->grants++;
-    e->nonglobal_count = e->fills = 0;
-    e->counters.tlb_flushes++;
-    lib.internal.tlb_flush(e->cpu);
+    struct cached *t = large_slot(e, page, (int64_t)page < 0 || page >> 51);   /* the upper half is mostly global: look there first */
+    if (t->page == page && is_mine(e, t))
+        return t;
+    t = large_slot(e, page, !(page >> 51));
+    return t->page == page && is_mine(e, t) ? t : NULL;
 }
 
-void tlb_flush_all(struct engine *e)
+/* ---- levels with geometry ---- */
+
+static struct cached *level_find(struct engine *e, const struct tlb_level *l, uint64_t linear)
 {
-    e->generation++;
-    e->global_generation++;
-    micro_flush(e);
+    for (int size = PAGE_4K; size < PAGE_SIZES; size++) {
+        if (!(l->sizes >> size & 1))
+            continue;
+        uint64_t key = key_of(linear, (enum page_size)size);
+        struct cached *t = cache_set(&l->cache, key);
+        for (uint32_t way = 0; way < l->cache.ways; way++, t++)
+            if (t->page == key && is_mine(e, t))
+                return t;
+    }
+    return NULL;
 }
 
-/* Few non-global pages were handed out since the last flush: those alone, at a hundredth of the price of all. */
-void tlb_flush_nonglobal(struct engine *e)
+static size_t number_of(const struct tlb_level *l, const struct cached *t) { return (size_t)(t - l->cache.entries); }
+
+/* Unicorn must not keep what this entry gave it. */
+static void take_back(struct engine *e, struct tlb_level *l, struct cached *t)
 {
-    e->generation++;
-    if (e->nonglobal_count > NONGLOBAL_MAX || !(e->core->cr[4] & CR4_PGE)) {
-        micro_flush(e);
+    enum page_size size = t->page >> 60;
+    uint64_t base = (t->page & ((1ull << 60) - 1)) << (12 + 9 * size);
+    if (!l->inner || !is_mine(e, t))
+        return;
+    if (size == PAGE_4K || !l->handed) {
+        micro_flush_page(e, base);
         return;
     }
-    for (uint32_t i = 0; i < e->nonglobal_count; i++)
-        lib.internal.tlb_flush_page(e->cpu, e->nonglobal[i] << 12);
-    e->counters.tlb_page_flushes += e->nonglobal_count;
-    e->nonglobal_count = 0;
+    uint64_t *handed = l->handed[number_of(l, t)];
+    for (int n = 0; n < 512; n++)
+        if (handed[n / 64] >> n % 64 & 1 && size == PAGE_2M)
+            micro_flush_page(e, base + ((uint64_t)n << 12));
+    if (size == PAGE_1G)
+        micro_flush(e);
 }
 
-void tlb_flush_address(struct engine *e, uint64_t linear)
+static void note_handed(struct tlb_level *l, const struct cached *t, uint64_t linear)
 {
-    struct tlb_entry *t = slot_of(e, linear >> 12);
-    if (t->page == linear >> 12)
-        t->generation = 0;
-    e->counters.tlb_page_flushes++;
-    lib.internal.tlb_flush_page(e->cpu, linear & ~0xfffull);
-}
-
-/* Unicorn enlarges its TLB only when it is flushed: a guest that keeps missing gets a flush now and then. */
-static void let_it_grow(struct engine *e)
-{
-    if (++e->fills < e->fills_before_growth)
+    if (!l->handed || !l->inner || t->page >> 60 == PAGE_4K)
         return;
-    if (e->fills_before_growth < FILLS_BETWEEN_FLUSHES)
-        e->fills_before_growth *= 2;
-    micro_flush(e);
+    unsigned piece = linear >> (t->page >> 60 == PAGE_2M ? 12 : 21) & 511;
+    l->handed[number_of(l, t)][piece / 64] |= 1ull << piece % 64;
 }
 
-static struct tlb_entry *insert(struct engine *e, uint64_t page, const struct walk *w)
+static struct cached *level_insert(struct engine *e, struct tlb_level *l, uint64_t linear, enum page_size size, const struct cached *from)
 {
-    struct tlb_entry *t = slot_of(e, page);
-    if (t->page != page && is_live(e, t, t->page))
-        lib.internal.tlb_flush_page(e->cpu, t->page << 12);
-    uint32_t generation = w->rights & TLB_GLOBAL ? e->global_generation : e->generation;
-    *t = (struct tlb_entry){.page = page, .hpa = w->hpa & ~0xfffull, .generation = generation, .rights = w->rights};
+    while (!(l->sizes >> size & 1))        /* no room for this size: a piece of it */
+        size--;
+    uint64_t key = key_of(linear, size), inside = size_mask(size);
+    struct cached *t = cache_find(&l->cache, key, key, from->tag);
+    if (!t) {
+        t = cache_victim(&l->cache, key);
+        if (t->tag)
+            take_back(e, l, t);
+        if (l->handed)
+            memset(l->handed[number_of(l, t)], 0, sizeof *l->handed);
+    }
+    *t = *from;
+    t->page = key;
+    t->hpa = cached_hpa(from, linear) & ~inside;
+    t->more = inside & ~0xfffull;
     return t;
 }
 
-/* The entry that allows this access; walks when there is none. NULL: pending is set. */
-static struct tlb_entry *lookup(struct engine *e, uint64_t linear, enum access access, bool user)
+/* Structures of one level share out the page sizes: the one for the largest pieces that make up the page. */
+static struct tlb_level *level_for(struct engine *e, unsigned kind, enum page_size size, bool inner)
 {
-    struct tlb_entry *t = slot_of(e, linear >> 12);
-    if (is_live(e, t, linear >> 12) && permitted(e, t->rights, access, user)) {
-        bool writes = access == ACCESS_WRITE;
-        if (!writes || (t->rights & TLB_DIRTY && !(t->rights & TLB_ROM)))
-            return t;
+    struct tlb_level *found = NULL;
+    unsigned best = 0;
+    for (uint32_t k = 0; k < e->mmu.level_count; k++) {
+        struct tlb_level *l = &e->mmu.levels[k];
+        unsigned fitting = l->sizes & ((2u << size) - 1);
+        if (l->inner == inner && l->kinds & kind && fitting > best) {
+            best = fitting;
+            found = l;
+        }
     }
+    return found;
+}
+
+static struct cached *find_among(struct engine *e, uint64_t linear, unsigned kind, bool inner, struct tlb_level **level)
+{
+    for (uint32_t k = 0; k < e->mmu.level_count; k++) {
+        struct tlb_level *l = &e->mmu.levels[k];
+        struct cached *t = l->inner == inner && l->kinds & kind ? level_find(e, l, linear) : NULL;
+        if (t) {
+            *level = l;
+            return t;
+        }
+    }
+    return NULL;
+}
+
+static struct cached *put_inner(struct engine *e, uint64_t linear, unsigned kind, enum page_size size, const struct cached *from)
+{
+    struct tlb_level *l = level_for(e, kind, size, true);
+    struct cached *t = level_insert(e, l, linear, size, from);
+    note_handed(l, t, linear);
+    return t;
+}
+
+static enum page_size size_of(const struct cached *t) { return t->rights >> TLB_SIZE_SHIFT & 3; }
+
+/* What the inner level holds; what only the outer level holds moves in. */
+static struct cached *shaped_find(struct engine *e, uint64_t linear, unsigned kind)
+{
+    struct tlb_level *l;
+    struct cached *t = find_among(e, linear, kind, true, &l);
+    if (t) {
+        note_handed(l, t, linear);
+        return t;
+    }
+    if (e->mmu.fidelity != TLB_SPLIT || !(t = find_among(e, linear, kind, false, &l)))
+        return NULL;
+    e->mmu.counters.level2_hits[size_of(t)]++;
+    const struct cached from = *t;
+    return put_inner(e, linear, kind, size_of(&from), &from);
+}
+
+struct cached *tlb_find(struct engine *e, uint64_t linear, unsigned kind)
+{
+    return e->mmu.fidelity == TLB_LARGE ? large_find(e, linear >> 12) : shaped_find(e, linear, kind);
+}
+
+/* For looking only: nothing moves. */
+struct cached *tlb_peek(struct engine *e, uint64_t linear)
+{
+    struct tlb_level *l;
+    if (e->mmu.fidelity == TLB_LARGE)
+        return large_find(e, linear >> 12);
+    struct cached *t = find_among(e, linear, KIND_DATA | KIND_CODE, true, &l);
+    return t ? t : find_among(e, linear, KIND_DATA | KIND_CODE, false, &l);
+}
+
+/* ---- filling ---- */
+
+static enum page_size class_of(int shift) { return shift >= 30 ? PAGE_1G : shift >= 21 ? PAGE_2M : PAGE_4K; }
+
+/* Of a guest's large page there may be several entries; INVLPG must know where to look for them. */
+static void note_pieces(struct engine *e, uint64_t linear, enum page_size guest)
+{
+    uint64_t region = linear >> (guest == PAGE_1G ? 30 : 22) & (REGIONS - 1);
+    e->mmu.regions[guest == PAGE_1G][region / 64] |= 1ull << region % 64;
+}
+
+static bool has_pieces(const struct engine *e, uint64_t linear, enum page_size guest)
+{
+    uint64_t region = linear >> (guest == PAGE_1G ? 30 : 22) & (REGIONS - 1);
+    return e->mmu.regions[guest == PAGE_1G][region / 64] >> region % 64 & 1;
+}
+
+static struct cached *large_insert(struct engine *e, uint64_t linear, const struct cached *from)
+{
+    uint64_t page = linear >> 12;
+    struct cached *t = large_slot(e, page, from->rights & TLB_GLOBAL);
+    if (t->page != page && t->tag && is_mine(e, t))
+        micro_flush_page(e, t->page << 12);
+    *t = *from;
+    return t;
+}
+
+struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, const struct walk *w)
+{
+    enum page_size size = class_of(w->shift), guest = class_of(w->guest_shift);
+    uint32_t rights = w->rights | (uint32_t)size << TLB_SIZE_SHIFT | (uint32_t)guest << TLB_GUEST_SIZE_SHIFT;
+    struct cached from = {.page = linear >> 12, .hpa = w->hpa & ~0xfffull, .tag = tag_for(e, rights), .rights = rights};
+    e->mmu.counters.misses[size]++;
+    if (guest != PAGE_4K && (e->mmu.fidelity == TLB_LARGE || guest != size || w->guest_shift == 22))
+        note_pieces(e, linear, guest);
+    if (e->mmu.fidelity == TLB_LARGE)
+        return large_insert(e, linear, &from);
+    from.hpa = w->hpa & ~size_mask(size);
+    from.more = size_mask(size) & ~0xfffull;
+    struct tlb_level *outer = e->mmu.fidelity == TLB_SPLIT ? level_for(e, kind, size, false) : NULL;
+    if (outer)
+        level_insert(e, outer, linear, size, &from);
+    return put_inner(e, linear, kind, size, &from);
+}
+
+/* ---- invalidating one address ---- */
+
+static void large_drop(struct engine *e, uint64_t linear)
+{
+    for (struct cached *t; (t = large_find(e, linear >> 12));)
+        t->tag = 0;
+}
+
+static void shaped_drop(struct engine *e, uint64_t linear)
+{
+    for (uint32_t k = 0; k < e->mmu.level_count; k++) {
+        struct tlb_level *l = &e->mmu.levels[k];
+        for (struct cached *t; (t = level_find(e, l, linear));) {
+            take_back(e, l, t);
+            t->tag = 0;
+        }
+    }
+}
+
+static void drop_piece(struct engine *e, uint64_t linear)
+{
+    if (e->mmu.fidelity == TLB_LARGE)
+        large_drop(e, linear);
+    else
+        shaped_drop(e, linear);
+    micro_flush_page(e, linear & ~0xfffull);
+}
+
+/* Manual, INVLPG: all entries of the page, if the tables map the address by a large one and there are several. */
+void tlb_drop(struct engine *e, uint64_t linear)
+{
+    drop_piece(e, linear);
+    if (unlikely(has_pieces(e, linear, PAGE_1G))) {        /* a quarter of a million places to look: rather all */
+        mmu_renew(e, e->mmu.vpid, ANY_PCID, ANY_ROOT);
+        return;
+    }
+    if (likely(!has_pieces(e, linear, PAGE_2M)))
+        return;
+    for (uint64_t at = linear & ~0x3fffffull, n = 0; n < 1024; n++, at += 4096) {
+        struct cached *t = tlb_peek(e, at);
+        if (t && t->rights >> TLB_GUEST_SIZE_SHIFT & 3)
+            drop_piece(e, at);
+    }
+}
+
+/* ---- answering ---- */
+
+static bool allows(struct engine *e, const struct cached *t, enum access access, bool user)
+{
+    if (!permitted(e, t->rights, access, user))
+        return false;
+    return access != ACCESS_WRITE || (t->rights & (TLB_DIRTY | TLB_ROM)) == TLB_DIRTY;
+}
+
+/* The entry that allows this access; walks when there is none. NULL: pending is set. */
+struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access, bool user)
+{
+    unsigned kind = access == ACCESS_FETCH ? KIND_CODE : KIND_DATA;
+    struct cached *t = tlb_find(e, linear, kind);
+    if (t && allows(e, t, access, user))
+        return t;
     struct walk w;
     e->counters.tlb_walks++;
-    if (!walk(e, linear, access, user, WALK_SETS_BITS, &w)) {
-        if (t->page == linear >> 12)   /* a fault drops the stale entry (manual: "Invalidation by page fault") */
-            tlb_flush_address(e, linear);
-        return NULL;
-    }
-    return insert(e, linear >> 12, &w);
+    if (walk(e, linear, access, user, WALK_SETS_BITS, &w))
+        return tlb_insert(e, linear, kind, &w);
+    if (t)                         /* a fault drops the stale entry (manual: "Operations that Invalidate TLBs") */
+        tlb_drop(e, linear);
+    return NULL;
 }
 
 bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa)
 {
-    struct tlb_entry *t = lookup(e, linear, access, user);
+    struct cached *t = tlb_lookup(e, linear, access, user);
     if (!t)
         return false;
-    *hpa = t->hpa | (linear & 0xfff);
-    return true;
-}
-
-bool code_page(struct engine *e, uint64_t linear, uint64_t *hpa)
-{
-    struct tlb_entry *t = slot_of(e, linear >> 12);
-    struct walk w;
-    if (is_live(e, t, linear >> 12)) {
-        *hpa = t->hpa | (linear & 0xfff);
-        return true;
-    }
-    struct pending kept = e->pending;
-    bool found = walk(e, linear, ACCESS_FETCH, e->cpl == 3, WALK_LOOKS, &w);
-    e->pending = kept;
-    *hpa = w.hpa;
-    return found;
-}
-
-static void drop_code(struct engine *e, uint64_t page)
-{
-    lib.internal.tb_invalidate(e->uc, page << 12, (page + 1) << 12);
-}
-
-static void mark_dirty(struct engine *e, uint64_t page)
-{
-    if (e->dirty)
-        e->dirty[page / 64] |= 1ull << page % 64;
-}
-
-void host_wrote(struct engine *e, uint64_t hpa, uint64_t size)
-{
-    for (uint64_t page = hpa >> 12; size && page <= (hpa + size - 1) >> 12 && page < e->ram_size >> 12; page++) {
-        mark_dirty(e, page);
-        if (e->pages[page].state == PAGE_CODE)
-            drop_code(e, page);
-    }
-}
-
-/* Executable mappings of a page may be cached since `exec_grant`; none of them may survive its becoming DATA. */
-static void make_data(struct engine *e, struct page *p, uint64_t page)
-{
-    drop_code(e, page);
-    if (p->exec_grant == e->grants)
-        micro_flush(e);
-    p->state = PAGE_DATA;
-    p->stores = 0;
-    e->counters.demotions++;
-}
-
-static uint32_t grant_fetch(struct engine *e, struct page *p)
-{
-    if (p->state == PAGE_DATA) {
-        p->state = PAGE_CODE;
-        e->counters.code_pages++;
-        if (p->write_grant == e->grants)
-            micro_flush(e);
-    }
-    p->stores = 0;
-    p->exec_grant = e->grants;
-    return UC_PROT_READ | UC_PROT_EXEC;
-}
-
-static bool runs_in(struct engine *e, uint64_t page)
-{
-    uint64_t hpa;
-    if (!e->block)
-        return false;
-    uint64_t first = e->block->real_pc, last = first + e->block->size - 1;
-    return (code_page(e, first, &hpa) && hpa >> 12 == page) || (last >> 12 != first >> 12 && code_page(e, last, &hpa) && hpa >> 12 == page);
-}
-
-/* The code of the running block must not be dropped under it: it would go on in its old form to its end. With TF the end
- * is here; through an executable mapping Unicorn looks after it. */
-static bool stores_under_itself(struct engine *e, const struct tlb_entry *t, bool user)
-{
-    uint64_t page = t->hpa >> 12;
-    return e->pages[page].state == PAGE_CODE && !permitted(e, t->rights, ACCESS_FETCH, user) && !(e->core->eflags & 0x100) &&
-           runs_in(e, page);
-}
-
-static uint32_t grant_store(struct engine *e, struct page *p, uint64_t page, bool executable)
-{
-    mark_dirty(e, page);
-    if (p->state == PAGE_CODE && executable && (p->stores < STORES_BEFORE_DEMOTION || runs_in(e, page))) {
-        p->stores += p->stores < STORES_BEFORE_DEMOTION;
-        p->exec_grant = e->grants;
-        return UC_PROT_ALL;
-    }
-    if (p->state == PAGE_CODE)
-        make_data(e, p, page);
-    p->write_grant = e->grants;
-    return UC_PROT_READ | UC_PROT_WRITE;
-}
-
-static uint32_t grant_load(struct engine *e, struct page *p, uint64_t page, const struct tlb_entry *t, bool user)
-{
-    bool may_write = t->rights & TLB_DIRTY && !(t->rights & TLB_ROM) && permitted(e, t->rights, ACCESS_WRITE, user);
-    if (p->state == PAGE_CODE || !may_write || !(e->dirty[page / 64] >> page % 64 & 1))
-        return UC_PROT_READ;
-    p->write_grant = e->grants;
-    return UC_PROT_READ | UC_PROT_WRITE;
-}
-
-static uint32_t grant(struct engine *e, const struct tlb_entry *t, enum access access, bool user)
-{
-    uint64_t page = t->hpa >> 12;
-    struct page *p = &e->pages[page];
-    if (access == ACCESS_FETCH)
-        return grant_fetch(e, p);
-    if (access == ACCESS_WRITE)
-        return grant_store(e, p, page, permitted(e, t->rights, ACCESS_FETCH, user));
-    return grant_load(e, p, page, t, user);
-}
-
-void linear_rip(struct engine *e, uint64_t *linear)
-{
-    uint64_t at = e->core->rip + (in_64bit_code(e) ? 0 : e->core->segs[CS].base);
-    *linear = in_64bit_code(e) ? at : at & 0xffffffff;
-}
-
-/* A translation reads ahead, into a page that the guest may never fetch from: it may use what the model holds, but
- * must not fault or set an accessed bit for it. */
-static bool is_lookahead(struct engine *e, uint64_t page)
-{
-    uint64_t rip;
-    linear_rip(e, &rip);
-    struct tlb_entry *t = slot_of(e, page >> 12);
-    return rip >> 12 != page >> 12 && !(e->core->eflags & 0x100) && !is_live(e, t, page >> 12);
-}
-
-static bool refuse(struct engine *e, uint64_t page, enum access access, bool lookahead)
-{
-    e->refusal = (struct refusal){.valid = true, .lookahead = lookahead, .access = access, .page = page};
-    return false;
-}
-
-bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *out, void *data)
-{
-    (void)uc;
-    struct engine *e = data;
-    enum access access = type == UC_MEM_WRITE ? ACCESS_WRITE : type == UC_MEM_FETCH ? ACCESS_FETCH : ACCESS_READ;
-    bool user = e->cpl == 3;
-    e->counters.tlb_fills++;
-    let_it_grow(e);
-    if (access == ACCESS_FETCH && is_lookahead(e, page))
-        return refuse(e, page, access, true);
-    if (!is_canonical(e, page))
-        return refuse(e, page, access, false);
-    if (unlikely(e->debug.data) && access != ACCESS_FETCH && !e->debug.let_in && debug_watches(e, page))
-        return refuse(e, page, access, false);
-    struct tlb_entry *t = lookup(e, page, access, user);
-    if (!t)
-        return refuse(e, page, access, false);
-    if (access == ACCESS_WRITE && stores_under_itself(e, t, user)) {
-        refuse(e, page, access, false);
-        e->refusal.own_code = true;
-        return false;
-    }
-    out->paddr = t->hpa;
-    out->perms = grant(e, t, access, user);
-    if (!(t->rights & TLB_GLOBAL) && e->nonglobal_count <= NONGLOBAL_MAX) {
-        if (e->nonglobal_count < NONGLOBAL_MAX)
-            e->nonglobal[e->nonglobal_count] = page >> 12;
-        e->nonglobal_count++;      /* after any flush above, which starts the list anew */
-    }
+    *hpa = cached_hpa(t, linear) | (linear & 0xfff);
     return true;
 }

@@ -13,29 +13,52 @@ uint32_t access_rights_to_flags(uint32_t rights)
     return rights & AR_UNUSABLE ? (rights & 0xf07f) << 8 & ~(uint32_t)DESC_P : (rights & 0xf0ff) << 8;
 }
 
-/* Bits whose change makes cached translations wrong. */
-static bool paging_changed(struct engine *e, uint64_t cr0, uint64_t cr4, uint64_t efer)
+/* For this paging mode translations may be cached from here on. */
+static void note_left(struct engine *e)
 {
-    const uint64_t in_cr0 = CR0_PE | CR0_PG | CR0_WP, in_efer = 1u << 8 | 1u << 10 | 1u << 11;
-    const uint64_t in_cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57;
-    return ((e->core->cr[0] ^ cr0) & in_cr0) || ((e->core->cr[4] ^ cr4) & in_cr4) || ((e->efer ^ efer) & in_efer);
+    const struct core *c = e->core;
+    const uint64_t left[4] = {c->cr[0], c->cr[3], c->cr[4], e->efer};
+    memcpy(e->vcpu->left, left, sizeof left);
+    e->pkru = e->vcpu->pkru;
+    e->pkrs = *field(e, VMCS_GUEST_IA32_PKRS);
+}
+
+/* What translations depend on has changed since this vcpu exited. */
+static bool paging_changed(const struct vcpu *v, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+    const uint64_t in_cr0 = CR0_PE | CR0_PG, in_efer = 1u << 8 | 1u << 10 | 1u << 11;
+    const uint64_t in_cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_LA57;
+    return ((v->left[0] ^ cr0) & in_cr0) || ((v->left[2] ^ cr4) & in_cr4) || ((v->left[3] ^ efer) & in_efer);
+}
+
+/* Rights change at once, whoever cached the translation: Unicorn keeps them in its TLB. */
+static bool rights_changed(struct engine *e, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+    const uint64_t in_cr4 = CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS;
+    return ((e->core->cr[0] ^ cr0) & CR0_WP) || ((e->core->cr[4] ^ cr4) & in_cr4) || ((e->efer ^ efer) & 1u << 11) ||
+           (cr4 & (CR4_PKE | CR4_PKS) && (e->pkru != e->vcpu->pkru || e->pkrs != *field(e, VMCS_GUEST_IA32_PKRS)));
 }
 
 static void load_control(struct engine *e)
 {
     struct core *c = e->core;
+    struct vcpu *v = e->vcpu;
     uint64_t cr0 = *field(e, VMCS_GUEST_CR0), cr3 = *field(e, VMCS_GUEST_CR3), cr4 = *field(e, VMCS_GUEST_CR4);
     uint64_t efer = *field(e, VMCS_GUEST_IA32_EFER);
-    bool all = paging_changed(e, cr0, cr4, efer), cr3_changed = c->cr[3] != cr3;
+    bool rights = rights_changed(e, cr0, cr4, efer);
     c->cr[0] = cr0 | CR0_ET;
-    c->cr[2] = e->vcpu->cr2;
+    c->cr[2] = v->cr2;
     c->cr[3] = cr3;
     c->cr[4] = cr4;
     e->efer = efer;
-    if (all)
-        tlb_flush_all(e);
-    else if (cr3_changed)
-        tlb_flush_nonglobal(e);
+    mmu_select(e);
+    if (paging_changed(v, cr0, cr4, efer))
+        paging_changed_by_entry(e);
+    else if (v->left[1] != cr3)
+        cr3_loaded(e, false);
+    if (rights)
+        micro_flush(e);
+    note_left(e);
 }
 
 static void load_segment(struct engine *e, int seg)
@@ -63,7 +86,6 @@ static void load_fpu(struct engine *e, struct vcpu *v)
     engine_sync(e, e->loaded);
     memcpy(e->env + layout.fpu, v->fpu_bytes == n ? v->fpu : e->fpu_reset, n);
     e->loaded = v;
-    tlb_flush_all(e);              /* one tag: the other vcpu's mappings */
 }
 
 /* What no entry may pass to the core, whatever the VMCS says; the whole of the manual's checks stand above this. */
@@ -147,6 +169,7 @@ void save_guest(struct engine *e)
     *field(e, VMCS_GUEST_CR3) = c->cr[3];
     *field(e, VMCS_GUEST_CR4) = c->cr[4];
     *field(e, VMCS_GUEST_IA32_EFER) = e->efer;
+    note_left(e);
     for (int seg = ES; seg <= TR; seg++)
         save_segment(e, seg);
     *field(e, VMCS_GUEST_GDTR_BASE) = c->gdt.base;

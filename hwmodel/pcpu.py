@@ -18,6 +18,7 @@ from hwmodel.arch.controls import (
     Tertiary,
 )
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
@@ -38,16 +39,6 @@ _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 class EngineError(Exception):
     """The native engine cannot be made or cannot go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Guest-physical memory [gpa, gpa+size) at host-physical `hpa`; bytes, 4 KiB aligned."""
-
-    gpa: int
-    size: int
-    hpa: int
-    writable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +162,6 @@ class Pcpu:
         lib.engine_set_clock(self._native, instructions, cycles)
         self.clock.now = cycles
 
-    def set_slots(self, slots: list[Slot]) -> None:
-        """Lay out guest-physical memory: the flat EPT."""
-        native = ffi.new("struct memory_slot[]", len(slots))
-        for cell, slot in zip(native, slots, strict=True):
-            cell.gpa, cell.size, cell.hpa, cell.writable = (
-                slot.gpa, slot.size, slot.hpa, slot.writable,
-            )  # fmt: skip
-        lib.engine_set_slots(self._native, native, len(slots))
-
     def host_wrote(self, hpa: int, size: int) -> None:
         """Say that software wrote machine memory: code translated from it is dropped."""
         lib.engine_host_wrote(self._native, hpa, size)
@@ -192,9 +174,17 @@ class Pcpu:
         """Drop every translation."""
         lib.engine_flush_tlb(self._native)
 
+    def invvpid(self, kind: InvVpid, vpid: int, linear: int = 0) -> None:
+        """Invalidate linear and combined mappings of a VPID, as INVVPID does."""
+        lib.engine_invvpid(self._native, kind, vpid, linear & _MASK64)
+
+    def invept(self, kind: InvEpt, eptp: int = 0) -> None:
+        """Invalidate guest-physical and combined mappings, as INVEPT does."""
+        lib.engine_invept(self._native, kind, eptp)
+
     def invalidate_page(self, linear: int) -> None:
-        """Drop the translation of one linear page."""
-        lib.engine_invalidate_page(self._native, linear)
+        """Drop the translations of one linear page that the VPID that ran last has."""
+        lib.engine_invalidate_page(self._native, linear & _MASK64)
 
     def sync(self, vmcs: Vmcs) -> None:
         """Bring the x87 and SSE state of `vmcs` up to date, if the engine holds it."""

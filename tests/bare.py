@@ -1,6 +1,6 @@
 """A physical CPU with nothing around it: code in, exits out. No hypervisor, no devices.
 
-Guest-physical memory of `Bare` (4 MiB, mapped one to one with 2 MiB pages in long mode):
+Guest-physical memory of `Bare` (4 MiB behind an EPT; in long mode mapped one to one, 2 MiB pages):
 
     0x1000  PML4, PDPT, PD (a page each)    0x6000  TSS, 0x7000 first-level stack of ring 0
     0x4000  IDT                             0x9000  top of the stack
@@ -17,7 +17,7 @@ from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, KS_MODE_64, Ks
 from hwmodel.arch.controls import PinBased, Primary, Secondary
 from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import Ram
-from hwmodel.pcpu import Pcpu, Slot
+from hwmodel.pcpu import Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
@@ -25,6 +25,8 @@ from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
 from hwmodel.vmx.state import Vmcs
 
 MIB = 1 << 20
+GUEST = 4 * MIB
+"""Bytes of guest-physical memory; the EPT lies behind it: PML4, PDPT, PD."""
 FOREVER = 1 << 40
 PML4, PDPT, PD, IDT, GDT, TSS, STACK, CODE = (
     0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x9000, 0x10000,
@@ -64,13 +66,13 @@ class Bare:
 
     def __init__(self, mode: Mode = Mode.LONG, *, pages_4k: bool = False) -> None:
         self.mode = mode
-        self.ram = Ram(4 * MIB)
+        self.ram = Ram(GUEST + 4 * 4096)
         self.clock = Clock()
         self.pcpu = Pcpu(self.ram, self.clock)
-        self.pcpu.set_slots([Slot(0, 4 * MIB, 0)])
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self._controls()
+        self._ept()
         self._tables(pages_4k)
         if mode is not Mode.REAL:
             self._protected()
@@ -89,6 +91,14 @@ class Bare:
         )
         self.control(hlt_exiting=1, uncond_io_exiting=1)
         self.control2(enable_rdtscp=1)
+
+    def _ept(self) -> None:
+        """Map guest-physical memory one to one in 2 MiB pages ("EPT Translation Mechanism")."""
+        self.word(GUEST, GUEST + 0x1000 | 7)
+        self.word(GUEST + 0x1000, GUEST + 0x2000 | 7)
+        for n in range(GUEST // (2 * MIB)):
+            self.word(GUEST + 0x2000 + 8 * n, n * 2 * MIB | 0xB7)
+        self.vmcs[Field.EPT_POINTER] = GUEST | 3 << 3 | 6
 
     def control(self, **flags: int) -> None:
         """Set primary execution controls."""

@@ -4,7 +4,6 @@ from typing import Final
 
 from hwmodel.arch.controls import PinBased, Primary, Secondary
 from hwmodel.arch.msr import Msr
-from hwmodel.arch.paging import EptMemoryType, EptPointer
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
@@ -13,13 +12,11 @@ from vmm.exits.cr import CR0_HOST_OWNED, CR4_GUEST_OWNED
 from vmm.memory.guest import GuestMemory
 
 MSR_BITMAP_PAGE: Final = 0
-EPT_ROOT_PAGE: Final = 1
 PASSED_MSRS: Final = (
     Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE, Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SYSCALL_MASK,
     Msr.IA32_SYSENTER_CS, Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.TSC_AUX,
 )  # fmt: skip
 
-_EPTP: Final = EptPointer.of(memory_type=EptMemoryType.WB, walk_length_minus_1=3)
 _PIN: Final = PinBased.of(external_interrupt_exiting=1, nmi_exiting=1, virtual_nmis=1)
 _PRIMARY: Final = Primary.of(
     hlt_exiting=1,
@@ -36,6 +33,7 @@ _SECONDARY: Final = Secondary.of(
     enable_vpid=1,
     unrestricted_guest=1,
     enable_rdtscp=1,
+    enable_invpcid=1,
     wbinvd_exiting=1,
     rdrand_exiting=1,
     rdseed_exiting=1,
@@ -49,8 +47,7 @@ def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, in
     vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= int(_PRIMARY)
     vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(_SECONDARY)
     vmcs[Field.VIRTUAL_PROCESSOR_ID] = index + 1
-    root = memory.private_page(EPT_ROOT_PAGE) >> 12
-    vmcs[Field.EPT_POINTER] = int(_EPTP.replace(frame=root))
+    vmcs[Field.EPT_POINTER] = memory.ept.pointer()
     vmcs[Field.MSR_BITMAP] = memory.private_page(MSR_BITMAP_PAGE)
     vmcs[Field.CR0_GUEST_HOST_MASK] = CR0_HOST_OWNED
     vmcs[Field.CR0_READ_SHADOW] = vmcs[Field.GUEST_CR0]

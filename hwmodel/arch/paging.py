@@ -173,3 +173,19 @@ class EptPointer(Word):
     accessed_dirty = flag(6)
     supervisor_shadow_stack = flag(7)
     frame = bits(51, 12)
+
+
+class InvVpid(IntEnum):
+    """What INVVPID invalidates ("INVVPID: Invalidate Translations Based on VPID")."""
+
+    ADDRESS = 0
+    SINGLE_CONTEXT = 1
+    ALL_CONTEXTS = 2
+    SINGLE_CONTEXT_RETAINING_GLOBALS = 3
+
+
+class InvEpt(IntEnum):
+    """What INVEPT invalidates ("INVEPT: Invalidate Translations Derived from EPT")."""
+
+    SINGLE_CONTEXT = 1
+    ALL_CONTEXTS = 2

@@ -14,7 +14,6 @@ int main(int argc, char **argv)
     }
     ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     engine = engine_create(ram, RAM_BYTES);
-    engine_set_slots(engine, &(struct memory_slot){.size = RAM_BYTES, .writable = 1}, 1);
     check_loads();
     check_far_transfers();
     check_returns();

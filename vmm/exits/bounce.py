@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 import capstone
 
 from hwmodel.arch.exits import ExitReason
-from hwmodel.pcpu import Slot
+from hwmodel.arch.paging import InvEpt
 from hwmodel.vmx.exit import Exit
+from vmm.memory.ept import Slot
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
 
 def _step(vcpu: "Vcpu", stand_in: Slot) -> Outcome | None:
     """Run one instruction; None if it needs a second device page, which nothing stands in for."""
-    slots, rip = vcpu.memory.present, vcpu.regs.rip
-    vcpu.pcpu.set_slots([*slots, stand_in])
+    ept, rip = vcpu.memory.ept, vcpu.regs.rip
+    ept.map(stand_in)
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
-    vcpu.pcpu.set_slots(slots)
+    ept.unmap_page(stand_in.gpa)
+    vcpu.pcpu.invept(InvEpt.SINGLE_CONTEXT, ept.pointer())
     if vmexit.reason == ExitReason.EPT_VIOLATION and vcpu.regs.rip == rip:
         return None
     return vcpu.after_step(vmexit)

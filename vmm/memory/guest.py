@@ -1,14 +1,16 @@
 """Guest-physical memory: slots over machine memory, and the one range-checked way to touch it."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from typing import Final
 
+from hwmodel.arch.paging import InvEpt
 from hwmodel.mem.ram import PAGE, Ram
-from hwmodel.pcpu import Pcpu, Slot
+from hwmodel.pcpu import Pcpu
 from vmm.errors import UsageError
+from vmm.memory.ept import Ept, Slot, pages_for
 
-MOST_SLOTS: Final = 15  # the engine holds sixteen, one is the bounce page's
-PRIVATE_PAGES: Final = 16  # machine pages of the hypervisor's own, behind the guest's: bitmaps
+PRIVATE_PAGES: Final = 16  # machine pages of the hypervisor's own, behind the guest's: bitmaps;
+# behind them the EPT's
 
 
 class GuestMemory:
@@ -21,31 +23,31 @@ class GuestMemory:
     def __init__(self, ranges: tuple[tuple[int, int], ...]) -> None:
         """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory."""
         self.size: Final = sum(size for _, size in ranges)
-        self.ram: Final = Ram(self.size + PRIVATE_PAGES * PAGE)
         self.slots: Final = _lay_out(ranges)
+        tables, ept_size = self.size + PRIVATE_PAGES * PAGE, pages_for(self.slots) * PAGE
+        self.ram: Final = Ram(tables + ept_size)
+        self.ept: Final = Ept(self.ram, tables, ept_size, self.slots)
         self.absent: frozenset[int] = frozenset()
         """Pages, by address, that the guest's next access is to exit at: they are swapped out."""
-        self.present: list[Slot] = self.slots
         self._pcpu: Pcpu | None = None
 
     def attach(self, pcpu: Pcpu) -> None:
-        """Tell `pcpu` the layout, and tell it of later writes."""
+        """Tell `pcpu` of later writes."""
         self._pcpu = pcpu
-        pcpu.set_slots(self.present)
 
     def set_absent(self, pages: Set[int]) -> None:
-        """Choose the pages that are out; `fits` says whether they may be."""
-        self.absent, self.present = frozenset(pages), self._parts(pages)
-        assert len(self.present) <= MOST_SLOTS
+        """Choose the pages that are out: the EPT leads nowhere there."""
+        if pages == self.absent:
+            return
+        for page in sorted(pages - self.absent):
+            self.ept.unmap_page(page)
+        for page in sorted(self.absent - pages):
+            at = self.hpa(page, PAGE)
+            assert at is not None
+            self.ept.map(Slot(page, PAGE, at))
+        self.absent = frozenset(pages)
         if self._pcpu is not None:
-            self._pcpu.set_slots(self.present)
-
-    def fits(self, pages: Set[int]) -> bool:
-        """Whether the engine can do without these pages: they must not lie too scattered."""
-        return len(self._parts(pages)) <= MOST_SLOTS
-
-    def _parts(self, pages: Set[int]) -> list[Slot]:
-        return [part for slot in self.slots for part in _without(slot, sorted(pages))]
+            self._pcpu.invept(InvEpt.SINGLE_CONTEXT, self.ept.pointer())
 
     def private_page(self, number: int) -> int:
         """Return the host-physical address of a page that no guest can reach."""
@@ -123,11 +125,3 @@ def _lay_out(ranges: tuple[tuple[int, int], ...]) -> list[Slot]:
         hpa += size
     return slots
 
-
-def _without(slot: Slot, pages: list[int]) -> Iterator[Slot]:
-    """Yield what is left of a slot when pages are taken out, in order."""
-    start, end = slot.gpa, slot.gpa + slot.size
-    for page in [page for page in pages if start <= page < end] + [end]:
-        if page > start:
-            yield Slot(start, page - start, slot.hpa + start - slot.gpa, slot.writable)
-        start = page + PAGE

@@ -47,31 +47,20 @@ class Pager:
         pages = range(first, gpa + size, PAGE)
         if size <= 0 or self._memory.hpa(first, pages[-1] + PAGE - first) is None:
             raise UsageError(f"{size} bytes at guest-physical {gpa:#x} are not RAM")
-        absent = self._memory.absent | set(pages)
-        if not self._memory.fits(absent):
-            raise UsageError(f"guest-physical {gpa:#x} is one range too many; take adjoining ones")
         for page in pages:
             self._due.pop(page, None)
-        self._memory.set_absent(absent)
+        self._memory.set_absent(self._memory.absent | set(pages))
 
     def request(self, page: int) -> None:
         """Begin to bring a page back, unless that is under way."""
         self._due.setdefault(page, self._clock.now + self.latency)
 
     def bring_back(self, page: int) -> None:
-        """Have a page back at once: for the hypervisor's own accesses.
-
-        Where that would leave memory too scattered, the absent pages just below come with it.
-        """
-        pages = [page]
-        if not self._memory.fits(self._memory.absent - {page}):
-            while pages[-1] - PAGE in self._memory.absent:
-                pages.append(pages[-1] - PAGE)
-        self._memory.set_absent(self._memory.absent - set(pages))
-        for one in sorted(pages):
-            self._due.pop(one, None)
-            for listener in self.arrived:
-                listener(one)
+        """Have a page back at once: for the hypervisor's own accesses."""
+        self._memory.set_absent(self._memory.absent - {page})
+        self._due.pop(page, None)
+        for listener in self.arrived:
+            listener(page)
 
     def next_event(self) -> int | None:
         """Return the cycle at which the next page arrives."""

@@ -10,7 +10,7 @@ import pytest
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import Ram
-from hwmodel.pcpu import Pcpu, Slot
+from hwmodel.pcpu import Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
@@ -31,7 +31,6 @@ class Machine:
     def __init__(self) -> None:
         self.ram = Ram(MIB)
         self.pcpu = Pcpu(self.ram, Clock())
-        self.pcpu.set_slots([Slot(0, MIB, 0)])
         self.vmcs = Vmcs()
         self.vmcs[Field.GUEST_CS_SELECTOR] = self.vmcs[Field.GUEST_CS_BASE] = 0
         self.vmcs[Field.EXCEPTION_BITMAP] = 1 << 1
