@@ -16,17 +16,18 @@ from keystone import KS_ARCH_X86, KS_MODE_16, KS_MODE_32, KS_MODE_64, Ks
 
 from hwmodel.arch.controls import PinBased, Primary, Secondary
 from hwmodel.arch.vmcs import Field
-from hwmodel.mem.ram import Ram
+from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.pcpu import Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
 from hwmodel.vmx.state import Vmcs
+from vmm.memory.ept import Ept, Slot, pages_for
 
 MIB = 1 << 20
 GUEST = 4 * MIB
-"""Bytes of guest-physical memory; the EPT lies behind it: PML4, PDPT, PD."""
+"""Bytes of guest-physical memory; the EPT lies behind it."""
 FOREVER = 1 << 40
 PML4, PDPT, PD, IDT, GDT, TSS, STACK, CODE = (
     0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x9000, 0x10000,
@@ -50,12 +51,22 @@ def assemble(text: str, at: int = CODE, bits: int = 64) -> bytes:
     return bytes(code)
 
 
-def make_enterable(vmcs: Vmcs, capabilities: Capabilities) -> None:
+def ram_with_ept(size: int) -> Ram:
+    """Machine memory for a guest of `size` bytes and the tables of its EPT behind it."""
+    return Ram(size + pages_for([Slot(0, size, 0)]) * PAGE)
+
+
+def identity_ept(ram: Ram, size: int) -> Ept:
+    """Map guest-physical memory one to one, by tables behind it."""
+    return Ept(ram, size, ram.size - size, [Slot(0, size, 0)])
+
+
+def make_enterable(vmcs: Vmcs, capabilities: Capabilities, eptp: int = 0x1E) -> None:
     """Give a VMCS after reset what an entry of an unrestricted guest checks, and no more."""
     prepare(vmcs, capabilities)
     vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= int(Primary.of(activate_secondary_controls=1))
     vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(Secondary.of(enable_ept=1, unrestricted_guest=1))
-    vmcs[Field.EPT_POINTER] = 0x1E  # at 0, write-back, four levels
+    vmcs[Field.EPT_POINTER] = eptp
     vmcs[Field.GUEST_CR0] |= CR0_FORCED
     vmcs[Field.GUEST_CR4] |= CR4_FORCED
     vmcs[Field.CR4_GUEST_HOST_MASK] = CR4_FORCED
@@ -66,13 +77,12 @@ class Bare:
 
     def __init__(self, mode: Mode = Mode.LONG, *, pages_4k: bool = False) -> None:
         self.mode = mode
-        self.ram = Ram(GUEST + 4 * 4096)
+        self.ram = ram_with_ept(GUEST)
         self.clock = Clock()
         self.pcpu = Pcpu(self.ram, self.clock)
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self._controls()
-        self._ept()
         self._tables(pages_4k)
         if mode is not Mode.REAL:
             self._protected()
@@ -85,20 +95,13 @@ class Bare:
             self.regs.rip = 0
 
     def _controls(self) -> None:
-        make_enterable(self.vmcs, self.pcpu.capabilities)
+        self.ept = identity_ept(self.ram, GUEST)
+        make_enterable(self.vmcs, self.pcpu.capabilities, self.ept.pointer())
         self.vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] |= int(
             PinBased.of(nmi_exiting=1, virtual_nmis=1)
         )
         self.control(hlt_exiting=1, uncond_io_exiting=1)
         self.control2(enable_rdtscp=1)
-
-    def _ept(self) -> None:
-        """Map guest-physical memory one to one in 2 MiB pages ("EPT Translation Mechanism")."""
-        self.word(GUEST, GUEST + 0x1000 | 7)
-        self.word(GUEST + 0x1000, GUEST + 0x2000 | 7)
-        for n in range(GUEST // (2 * MIB)):
-            self.word(GUEST + 0x2000 + 8 * n, n * 2 * MIB | 0xB7)
-        self.vmcs[Field.EPT_POINTER] = GUEST | 3 << 3 | 6
 
     def control(self, **flags: int) -> None:
         """Set primary execution controls."""

@@ -57,7 +57,10 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         wbinvd_exiting=1,
         unrestricted_guest=1,
         rdrand_exiting=1,
+        enable_invpcid=1,
         rdseed_exiting=1,
+        enable_pml=1,
+        mode_based_execute_control_for_ept=1,
     ),
     Tertiary: Tertiary(0),
     ExitControls: ExitControls.of(
@@ -100,6 +103,8 @@ class Capabilities:
     debugctl_bits: int = DEBUGCTL_BITS
     pending_debug_bits: int = 0x500F
     """Bits of the pending debug exceptions that may be set: B0 to B3, enabled breakpoint, BS."""
+    ept_accessed_dirty: bool = True
+    """Whether EPT has accessed and dirty flags."""
     root_is_long_mode: bool = True
     """Whether VM entries come from IA-32e mode, as they do from every 64-bit hypervisor."""
 
@@ -140,7 +145,13 @@ class Capabilities:
     @property
     def ept_vpid(self) -> EptVpid:
         """IA32_VMX_EPT_VPID_CAP."""
-        return EptVpid.of(walk_length_4=1, memory_type_wb=1, pages_2m=1, pages_1g=1)
+        return EptVpid.of(
+            execute_only=1, walk_length_4=1, walk_length_5=1, memory_type_uc=1, memory_type_wb=1,
+            pages_2m=1, pages_1g=1, invept=1,
+            accessed_dirty=self.ept_accessed_dirty, violation_information=1,
+            invept_single=1, invept_all=1, invvpid=1, invvpid_address=1, invvpid_single=1,
+            invvpid_all=1, invvpid_retaining_globals=1,
+        )  # fmt: skip
 
     @property
     def vm_functions(self) -> VmFunction:

@@ -15,9 +15,13 @@ from tests.hwmodel.vmx.cases import Case
 APIC_PAGE, REGION, DESCRIPTOR = 0x30_0000, 0x30_1000, 0x30_2000
 _MODES = {"real": Mode.REAL, "long": Mode.LONG}
 EVERYTHING = Capabilities(
-    {word: word(word.defined()) for word in IMPLEMENTED} | {VmFunction: VmFunction(1)}
+    {word: word(word.defined()) for word in IMPLEMENTED} | {VmFunction: VmFunction(1)},
+    ept_accessed_dirty=False,
 )
-"""Every control that has a name: checks are about more of them than the engine honours."""
+"""Every control that has a name: checks are about more of them than the engine honours.
+
+But no accessed and dirty flags for EPT, of which a check is that they are not asked for.
+"""
 
 
 class Entering(Bare):
@@ -33,6 +37,7 @@ class Entering(Bare):
             Field.POSTED_INTR_DESC_ADDR: DESCRIPTOR,
             Field.VIRTUAL_PROCESSOR_ID: 1,
             Field.TSC_MULTIPLIER: 1 << 48,
+            Field.EPT_POINTER: self.ept.pointer(accessed_dirty=False),
         }.items():
             self.vmcs[field] = value
         if mode in ("v8086", "pae"):

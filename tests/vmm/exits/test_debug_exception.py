@@ -9,12 +9,11 @@ import pytest
 
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.vmcs import Field
-from hwmodel.mem.ram import Ram
 from hwmodel.pcpu import Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
-from tests.bare import make_enterable
+from tests.bare import identity_ept, make_enterable, ram_with_ept
 
 CODE, DATA = 0x1000, 0x3000
 MIB = 1 << 20
@@ -29,12 +28,13 @@ class Machine:
     """One vCPU in real mode at CODE, with #DB intercepted."""
 
     def __init__(self) -> None:
-        self.ram = Ram(MIB)
+        self.ram = ram_with_ept(MIB)
         self.pcpu = Pcpu(self.ram, Clock())
         self.vmcs = Vmcs()
         self.vmcs[Field.GUEST_CS_SELECTOR] = self.vmcs[Field.GUEST_CS_BASE] = 0
         self.vmcs[Field.EXCEPTION_BITMAP] = 1 << 1
-        make_enterable(self.vmcs, self.pcpu.capabilities)
+        ept = identity_ept(self.ram, MIB)
+        make_enterable(self.vmcs, self.pcpu.capabilities, ept.pointer())
         self.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= 1 << 7  # HLT exits
         self.vmcs.registers.rip = CODE
 
