@@ -124,4 +124,3 @@ def _lay_out(ranges: tuple[tuple[int, int], ...]) -> list[Slot]:
         slots.append(Slot(gpa, size, hpa))
         hpa += size
     return slots
-
