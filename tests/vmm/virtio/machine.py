@@ -129,7 +129,10 @@ class PciBus:
         functions = machine.board.pci.functions
         self.place = next(p for p, f in functions.items() if f is self.transport)
         self.at: dict[int, int] = {}
-        self.read_config_space(0x04, 2)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Find the structures, switch the device's accesses and messages on."""
         self.write_config_space(0x04, 2, 0x6)
         self._find_structures()
 
