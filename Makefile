@@ -18,8 +18,8 @@ dev: build      ## create .venv, install what is missing, build the C extension 
 build: .venv/.built  ## rebuild what changed
 	@:
 
-run: build      ## boot the demo kernel in ring 1 (ARGS="--help")
-	@$(BIN)/ring1 run $(ARGS)
+run: build      ## boot Debian's Linux in ring 1, to a shell (ARGS="--help")
+	@$(BIN)/ring1 demo linux $(ARGS)
 
 test: build     ## run the tests (ARGS="-k walk")
 	@$(BIN)/pytest $(ARGS)

@@ -13,11 +13,8 @@ from vmm.errors import UsageError
 DEMO = "hello.elf"
 
 
-def plan_for(config: Config, rsdp: int = ACPI_TABLES[0]) -> BootPlan:
-    """Read what the configuration names and plan its start; errors name the file.
-
-    ``rsdp`` is where ACPI's root pointer will lie, 0 without ACPI tables.
-    """
+def plan_for(config: Config) -> BootPlan:
+    """Read what the configuration names and plan its start; errors name the file."""
     name, data = _image(config.image)
     modules = tuple(
         BootModule(module.path.name, read_file(module.path, "--initrd"), module.cmdline)
@@ -30,7 +27,7 @@ def plan_for(config: Config, rsdp: int = ACPI_TABLES[0]) -> BootPlan:
         modules,
         kernel_entry=config.kernel_entry,
         kaslr=config.kaslr,
-        rsdp=rsdp,
+        rsdp=ACPI_TABLES[0],
         screen=config.screen,
     )
     try:

@@ -61,6 +61,17 @@ def bench(context: typer.Context) -> int:
     return int(import_module("vmm.cli.bench").bench(context.args))
 
 
+@app.command(context_settings=_PASS_ON)
+def demo(context: typer.Context) -> int:
+    """Boot a real kernel: demo linux fetches Debian's and boots it to a shell."""
+    from vmm.cli.demo import demo_words
+
+    words = demo_words(context.args)
+    if words is None:
+        return 0
+    return int(get_command(app).main(args=words, prog_name="ring1", standalone_mode=False))
+
+
 def _add_unbuilt(name: str, what: str) -> None:
     def refuse() -> None:
         raise NotBuiltError(f"ring1 {name} ({what}) is not built yet; see ring1 --help for what is")

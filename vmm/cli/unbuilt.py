@@ -11,5 +11,4 @@ UNBUILT = {
     "kut": "the kvm-unit-tests ladder",
     "snapshot": "snapshot files",
     "migrate": "migration between two processes",
-    "demo": "the guided demonstrations",
 }

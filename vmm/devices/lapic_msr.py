@@ -7,7 +7,7 @@ A refused access (None, False) is a #GP that the caller injects. Intel SDM, "Ext
 from enum import IntEnum
 from typing import Protocol
 
-from vmm.devices.lapic_registers import READABLE, WRITABLE, Reg
+from vmm.devices.lapic_registers import READ_ONLY, READABLE, WRITABLE, Reg
 from vmm.devices.lapic_timer import ApicTimer
 
 APIC_BASE_MSR, TSC_DEADLINE_MSR, X2APIC_FIRST, X2APIC_LAST = 0x1B, 0x6E0, 0x800, 0x8FF
@@ -92,7 +92,7 @@ def write(apic: Registers, index: int, value: int) -> bool:
     if mode_of(apic.base) is not Mode.X2APIC or offset not in _WRITABLE:
         return False
     low = value & 0xFFFF_FFFF if offset == Reg.ICR else value
-    if low & ~_WRITABLE[Reg(offset)]:
+    if low & ~(_WRITABLE[Reg(offset)] | READ_ONLY.get(Reg(offset), 0)):
         return False
     if offset == Reg.ICR:
         apic.write_register(Reg.ICR_HIGH, value >> 32)

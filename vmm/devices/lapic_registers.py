@@ -53,6 +53,13 @@ LVT_BITS = {
 }
 """Writable bits of each local vector table entry."""
 
+DELIVERY_STATUS, REMOTE_IRR = 1 << 12, 1 << 14
+READ_ONLY = {
+    **dict.fromkeys(LVT_BITS, DELIVERY_STATUS),
+    **dict.fromkeys((Reg.LVT_LINT0, Reg.LVT_LINT1), DELIVERY_STATUS | REMOTE_IRR),
+}
+"""Bits that a write leaves alone but may set: Linux does when it shuts a processor's APIC down."""
+
 WRITABLE = {
     Reg.TPR: 0xFF,
     Reg.SVR: 0x03FF,

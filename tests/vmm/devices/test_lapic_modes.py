@@ -109,6 +109,8 @@ def test_x2apic_registers(machine: Machine) -> None:
     assert not apic.write_msr(0x80B, 1)
     assert apic.write_msr(0x80B, 0)
     assert not apic.write_msr(0x808, 0x100), "reserved bits of TPR"
+    assert apic.write_msr(0x835, 0x5700), "read-only bits of LINT0 may be set, in vain"
+    assert apic.read_msr(0x835) == 0x700
     assert apic.write_msr(0x83F, 0x50)
     assert machine.hit() == [3]
     assert not apic.write_msr(0x83F, 0x150)

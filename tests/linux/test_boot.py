@@ -1,0 +1,90 @@
+"""Unmodified Debian kernels boot to a shell that computes what the host computes."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.linux.guests import PROMPT, Boot, Console
+from vmm.boot.linux.compression import format_of, unpack
+from vmm.boot.linux.header import parse_header
+
+
+def answers_a_nonce(boot: Boot, **options: Any) -> str:
+    """Boot, ask for the hash of something that nobody could know before; return the output."""
+    nonce = secrets.token_hex(32)
+    text, result = boot.say(f"echo {nonce} | sha256sum", "uname -r; cat /proc/cmdline", **options)
+    assert hashlib.sha256(f"{nonce}\n".encode()).hexdigest() in text
+    assert boot.kernel.release in text.rpartition(nonce)[2]
+    assert (result.status, result.reason) in ((0, "poweroff"), (0, "halted"))
+    for word in ("BUG:", "WARNING: CPU", "Oops", "Call Trace", "segfault"):
+        assert word not in text
+    return text
+
+
+def to_the_prompt(boot: Boot, **options: Any) -> tuple[Any, ...]:
+    """Boot to the first prompt; return all that must be the same each time."""
+    console = Console([])
+    with boot.vm(console, **options) as vm:
+        console.steps.append((PROMPT, lambda: vm.interrupt("interrupted")))
+        result = vm.run()
+        digest = vm.digest()
+    assert not console.steps, console.text[-2000:]
+    return result.instructions, result.cycles, result.exits, digest, console.text
+
+
+def test_the_cloud_kernel_answers_a_nonce(cloud: Boot) -> None:
+    text = answers_a_nonce(cloud)
+    assert "Hypervisor detected: KVM" in text
+
+
+def test_a_boot_is_the_same_twice(cloud: Boot) -> None:
+    assert to_the_prompt(cloud) == to_the_prompt(cloud)
+
+
+def text_address(boot: Boot, **options: Any) -> int:
+    """Boot and ask where the kernel's code begins."""
+    text, _ = boot.say("grep -w _text /proc/kallsyms", **options)
+    found = re.search(r"^([0-9a-f]{16}) T _text\r?$", text, re.MULTILINE)
+    assert found, text[-2000:]
+    return int(found[1], 16)
+
+
+LINKED = 0xFFFF_FFFF_8100_0000
+
+
+@pytest.mark.slow
+def test_kaslr_on_the_host(cloud: Boot) -> None:
+    first = text_address(cloud, kaslr=7)
+    assert first != LINKED
+    assert first % (2 << 20) == 0
+    assert text_address(cloud, kaslr=8) not in (first, LINKED)
+
+
+@pytest.mark.slow
+def test_the_kernels_own_decompressor_and_its_kaslr(cloud: Boot) -> None:
+    options = {"kernel_entry": "decompressor"}
+    assert text_address(cloud, **options) != LINKED
+    assert text_address(cloud, cmdline="console=ttyS0 nokaslr", **options) == LINKED
+
+
+@pytest.mark.slow
+def test_the_generic_kernel_answers_a_nonce(generic: Boot) -> None:
+    answers_a_nonce(generic)
+
+
+def test_the_kernel_inside_starts_by_its_pvh_note_too(cloud: Boot, tmp_path: Path) -> None:
+    """As `ring1 run vmlinux`: taken out of the bzImage as scripts/extract-vmlinux does."""
+    data = cloud.kernel.image.read_bytes()
+    header = parse_header(data)
+    at = header.code_at + header.payload_offset
+    payload = data[at : at + header.payload_length]
+    packing = format_of(payload)
+    assert packing
+    vmlinux = tmp_path / "vmlinux"
+    vmlinux.write_bytes(unpack(payload, packing))
+    answers_a_nonce(replace(cloud, kernel=replace(cloud.kernel, image=vmlinux)))

@@ -1,0 +1,100 @@
+"""``ring1 demo``: a real kernel without looking for one first."""
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from vmm.cli.initramfs import base_archive, script_archive
+from vmm.cli.kernel_modules import select
+from vmm.cli.kernels import Flavour, Kernel, fetch_busybox, fetch_kernel
+from vmm.cli.packages import PackageError, cache_folder
+from vmm.cli.terminal import Input, classify
+from vmm.errors import UsageError
+
+SCRIPT: Final = """\
+set -x
+uname -a
+dmesg | grep -i hypervisor
+cat /sys/devices/system/clocksource/clocksource0/current_clocksource
+grep -m 1 'model name' /proc/cpuinfo
+free -m
+echo 'ring 1' | sha256sum
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as everywhere: one line, status 64."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see ring1 demo --help")
+
+
+def demo_words(arguments: list[str]) -> list[str] | None:
+    """Return the words for ``ring1`` that show what is asked for, None after --help."""
+    parser = _Parser(
+        prog="ring1 demo", description="Show a guest.", epilog="Further options are ring1 run's.",
+    )  # fmt: skip
+    parser.add_argument("name", choices=list(_DEMOS), help="linux: Debian's kernel, to a shell")
+    parser.add_argument(
+        "--flavour", choices=list(Flavour), default=Flavour.CLOUD, help="which kernel [cloud]"
+    )
+    try:
+        options, further = parser.parse_known_args(arguments)
+    except SystemExit:  # --help
+        return None
+    return ["run", *_DEMOS[options.name](Flavour(options.flavour)), *further]
+
+
+def _hello(_flavour: Flavour) -> list[str]:
+    return []
+
+
+def _linux(flavour: Flavour) -> list[str]:
+    """Return kernel, initrds and command line; nothing, so the demo kernel, where that fails."""
+    interactive = classify(0) is Input.TERMINAL
+    try:
+        _say("fetching the kernel and busybox with apt-get, if they are not in the cache")
+        kernel = fetch_kernel(flavour)
+        initrds = [_kept(initramfs(kernel))]
+    except PackageError as error:
+        _say(f"no Linux: {error}; the demo kernel instead")
+        return []
+    if not interactive:
+        initrds.append(_kept(script_archive(SCRIPT)))
+    leave = "leave with poweroff, or with Ctrl-A x" if interactive else "it powers off by itself"
+    _say(f"Linux {kernel.release} from {kernel.package}; {leave}")
+    words = [str(kernel.image), "--cmdline", "console=ttyS0"]
+    return words + [word for initrd in initrds for word in ("--initrd", str(initrd))]
+
+
+_DEMOS: Final[dict[str, Callable[[Flavour], list[str]]]] = {"linux": _linux, "hello": _hello}
+
+
+def initramfs(kernel: Kernel) -> bytes:
+    """Return the initramfs for a fetched kernel."""
+    return base_archive(fetch_busybox().read_bytes(), select(kernel.modules), kernel.release)
+
+
+def _kept(content: bytes) -> Path:
+    """Keep ``content`` in the cache under its own hash; return the file."""
+    folder = cache_folder() / "initrd"
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.cpio"
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).replace(path)
+    except OSError as error:
+        raise PackageError(f"{folder} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _say(text: str) -> None:
+    print(f"ring1: {text}", file=sys.stderr)
