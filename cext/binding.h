@@ -19,6 +19,9 @@
 
 #define BOUND_CAPSTONE(F) F(cs_version) F(cs_open) F(cs_close) F(cs_option) F(cs_malloc) F(cs_free) F(cs_disasm_iter)
 
+struct operations;
+struct decoding;
+
 /* Unicorn's internals (QEMU's names); exported by the library, absent from its headers. */
 struct bound_internals {
     void (*tlb_flush)(void *cpu);
@@ -26,7 +29,7 @@ struct bound_internals {
     void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
     uintptr_t check_exit_request;  /* only its address is used */
-    void (*translator_loop)(const void *operations, void *decoding, void *cpu, void *block, int most);
+    void (*translator_loop)(const struct operations *o, struct decoding *d, void *cpu, void *block, int most);   /* translator.c */
     uint32_t (*flags_compute_all)(uint64_t dst, uint64_t src1, uint64_t src2, int op);
 };
 

@@ -87,6 +87,15 @@ static void scan_unknown(struct engine *e, struct block *b, const uint8_t *code,
     b->sensitive = (uint16_t)(address - b->real_pc);
 }
 
+static uint16_t kind_of_end(unsigned id)
+{
+    switch (id) {
+    case X86_INS_CALL: case X86_INS_LCALL: return BLOCK_CALL;
+    case X86_INS_JMP: case X86_INS_LJMP: case X86_INS_LOOP: case X86_INS_RET: case X86_INS_RETF: return BLOCK_JUMP;
+    default: return id >= X86_INS_JAE && id <= X86_INS_JS ? BLOCK_JUMP : 0;    /* Jcc, JRCXZ */
+    }
+}
+
 /* Count the block's instructions and find the first one that must trap; what follows it never runs from here. */
 static void scan(struct engine *e, struct block *b)
 {
@@ -106,8 +115,8 @@ static void scan(struct engine *e, struct block *b)
     if (left)
         scan_unknown(e, b, at, left, address);
     b->counted = b->total;
-    if (!left && b->total && (e->scan->id == X86_INS_CALL || e->scan->id == X86_INS_LCALL))
-        b->flags |= BLOCK_CALL;
+    if (!left && b->total)
+        b->flags |= kind_of_end(e->scan->id);
     if (!left && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP;
         b->counted--;
@@ -194,16 +203,17 @@ static bool has_called_itself(struct engine *e, const struct block *b)
 }
 
 /* A store into the running block makes TCG drop the block and carry out that one instruction again in a block of its
- * own, unannounced. Such a block is of one instruction which is not the last of `left`, where blocks end by
- * themselves; but for a CALL, that may write too. In single steps every block has one instruction, and a trap after it. */
+ * own, unannounced. Where the block that was left ends with a jump, a block of that instruction may also be its next round;
+ * but jumps do not write. A CALL may do both. In single steps every block has one instruction, and a trap after it. */
 static bool is_second_try(struct engine *e, const struct block *left, const struct block *b)
 {
     if (!left->engine || b->total != 1 || !holds_instruction(e, left, b->real_pc, b->size))
         return false;
     if (e->core->eflags & 0x100)
         return left->real_pc == b->real_pc && !(b->flags & BLOCK_REP);
-    bool last = b->real_pc + b->size == left->real_pc + left->size;
-    return !last || (b->flags & BLOCK_CALL && !has_called_itself(e, b));
+    if (b->flags & (BLOCK_JUMP | BLOCK_REP))
+        return false;
+    return !(b->flags & BLOCK_CALL) || !has_called_itself(e, b);
 }
 
 static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size, const struct block *left)

@@ -66,6 +66,16 @@ static bool loads_segment(const struct engine *e, const uint8_t *o, int left)
     return others && !flat && !is_vex(e, o, left);
 }
 
+/* BT, BTS, BTR, BTC (see translator.c). */
+bool begins_block(const struct engine *e, const uint8_t *code, size_t size)
+{
+    int left;
+    const uint8_t *o = opcode_of(e, code, size, &left);
+    if (left < 3 || o[0] != 0x0f)
+        return false;
+    return (o[1] & 0xe7) == 0xa3 || (o[1] == 0xba && o[2] >> 5 & 1);
+}
+
 bool is_sensitive(const struct engine *e, const cs_insn *c)
 {
     int left;

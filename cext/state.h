@@ -21,7 +21,7 @@ struct block {
     uint16_t sensitive;            /* offset of the first instruction that must trap */
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
 };
-enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16 };
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32 };
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
@@ -227,6 +227,7 @@ bool port_exits(struct engine *e, uint32_t port, uint32_t size);
 bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
 bool is_sensitive(const struct engine *e, const cs_insn *i);
+bool begins_block(const struct engine *e, const uint8_t *code, size_t size);
 bool has_useless_vex(const struct engine *e, const cs_insn *i);
 bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 

@@ -6,6 +6,10 @@
  *
  * Some instructions (FCMOV, for one) take a temporary for good; its table has 512, nothing checks that, and a block may be of
  * 512 instructions. They take two at most, and the registers 60: so blocks are kept shorter.
+ *
+ * BT, BTS, BTR and BTC leave some flags undefined. TCG leaves there what is cheapest after the instruction before, if that is
+ * in the same block: where a block is cut, by a deadline or a breakpoint, would show in what PUSHF and frames store. So each
+ * of them begins a block; then TCG leaves the flags alone, as processors do.
  */
 #define _GNU_SOURCE
 #include "state.h"
@@ -49,9 +53,34 @@ static struct tables tables_of(const struct link_map *map)
     return t;
 }
 
-static void short_loop(const void *operations, void *decoding, void *cpu, void *block, int most)
+/* QEMU's TranslatorOps and DisasContextBase. */
+struct operations {
+    void (*before[4])(void);
+    void (*translate_insn)(struct decoding *d, void *cpu);
+    void (*after[2])(void);
+};
+struct decoding {
+    void *block;
+    uint64_t first, next;          /* linear addresses: of the block, of the next instruction */
+    int is_jump, count, most;      /* instructions, the current one included; how many there may be */
+};
+
+static _Thread_local void (*translate_insn)(struct decoding *d, void *cpu);
+
+static void translate_and_look(struct decoding *d, void *cpu)
 {
-    lib.internal.translator_loop(operations, decoding, cpu, block, most < LONGEST_BLOCK ? most : LONGEST_BLOCK);
+    uint8_t code[15];
+    translate_insn(d, cpu);
+    if (running && begins_block(running, code, peek_code(running, d->next, code, sizeof code)))
+        d->most = d->count;
+}
+
+static void short_loop(const struct operations *o, struct decoding *d, void *cpu, void *block, int most)
+{
+    struct operations ours = *o;
+    translate_insn = o->translate_insn;
+    ours.translate_insn = translate_and_look;
+    lib.internal.translator_loop(&ours, d, cpu, block, most < LONGEST_BLOCK ? most : LONGEST_BLOCK);
 }
 
 static bool patch(uintptr_t slot, void (*target)(void))

@@ -138,3 +138,26 @@ def test_blocks_that_are_never_run_to_their_end_are_given_up(bare: Make) -> None
     assert machine.enter().reason == ExitReason.HLT
     assert machine.pcpu.instructions == 1016
     assert machine.pcpu.counters()["steps"] > 800
+
+
+@pytest.mark.parametrize("until", [1, 2, 3, FOREVER])
+@pytest.mark.parametrize("text", ["bt ecx, 0", "bts ecx, 0", "bt dword ptr [rbx], ecx"])
+def test_bit_tests_leave_other_flags_alone_however_cut(bare: Make, text: str, until: int) -> None:
+    machine = bare()
+    machine.load(f"mov al, 0xff; add al, 1; {text}; hlt")
+    machine.regs.rbx = 0x200000
+    machine.enter(until)
+    machine.enter()
+    assert machine.regs.rflags & ALL_FLAGS == 0x54  # zero, parity, adjust; carry is the bit
+
+
+@pytest.mark.parametrize("before", range(124, 131))
+def test_a_store_into_its_block_counts_once_wherever_the_block_is_cut(
+    bare: Make, before: int
+) -> None:
+    machine = bare()
+    code = b"\x90" * before + assemble("add byte ptr [rip - 12], 1") + b"\x90" * 9 + b"\xf4"
+    machine.poke(CODE, code)
+    assert machine.enter().reason == ExitReason.HLT
+    assert machine.pcpu.instructions == before + 10
+    assert machine.peek(CODE + before - 5, 1) == 0x91
