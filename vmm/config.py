@@ -54,6 +54,13 @@ class KernelEntry(StrEnum):
     DECOMPRESSOR = "decompressor"
 
 
+class Console(StrEnum):
+    """What is on the terminal."""
+
+    SERIAL = "serial"
+    VIRTIO = "virtio"
+
+
 class Stats(Enum):
     """The form of the statistics at the end; FILE is JSON in ``Config.stats_file``."""
 
@@ -85,7 +92,8 @@ class Config:
     """One run. ``image`` is a file, the bytes of one, or None for the built-in demo.
 
     Memory is in bytes; limits are per run, None for none; ``timeout`` is host seconds; ``kaslr`` is
-    the seed from which an unpacked kernel is shifted, None for where it is linked.
+    the seed from which an unpacked kernel is shifted, None for where it is linked. ``net`` holds
+    ``--net`` texts and, from Python, backends (``vmm.net.backend``).
     """
 
     image: Path | bytes | None = None
@@ -99,7 +107,13 @@ class Config:
     kernel_entry: KernelEntry = KernelEntry.AUTO
     kaslr: int | None = None
     disks: tuple[Disk, ...] = ()
-    net: str | None = None
+    net: tuple[Any, ...] = ()
+    console: Console = Console.SERIAL
+    channels: tuple[str, ...] = ()
+    rng: str | None = None
+    seed: int = 0
+    balloon: str | None = None
+    shares: tuple[str, ...] = ()
     timing: Timing = Timing.FAST
     cpu_model: str = DEFAULT_CPU_MODEL
     trace: Path | None = None
@@ -187,7 +201,6 @@ def _check_built(config: Config) -> None:
 
 
 _UNBUILT = {
-    "net": "--net",
     "trace": "--trace",
     "gdb": "--gdb",
     "wait": "--wait",
@@ -271,6 +284,11 @@ def _words(name: str, value: Any) -> Parsed:
     return {name: tuple(word for item in items for word in item.split(",") if word)}
 
 
+def _several(name: str, value: Any) -> Parsed:
+    """One or many: their words are taken apart by whoever opens them."""
+    return {name: tuple(value) if isinstance(value, list | tuple) else (value,)}
+
+
 def _stats(_name: str, value: Any) -> Parsed:
     if isinstance(value, Stats):
         return {"stats": value}
@@ -300,6 +318,11 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "memory": lambda name, value: {name: parse_size(value)},
     "initrds": _modules,
     "disks": _disks,
+    "net": _several,
+    "console": _choice(Console),
+    "channels": _several,
+    "seed": _number,
+    "shares": _several,
     "trace": _path,
     "stats": _stats,
     "max_cycles": _number,

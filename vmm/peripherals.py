@@ -12,7 +12,9 @@ from vmm.disks import Disk, TransportKind
 from vmm.errors import UsageError
 from vmm.firmware.build import build_tables
 from vmm.firmware.description import Description, MmioDevice
+from vmm.host.sources import Door, HostSources
 from vmm.memory.guest import GuestMemory
+from vmm.outside import Outside
 from vmm.storage.image import Image
 from vmm.storage.opening import open_image
 from vmm.virtio.blk import Blk
@@ -27,20 +29,39 @@ LOGGED: Final = 200  # lines; a guest can cause any number
 class Peripherals:
     """What a VM has beside the board's own devices, and the files behind them."""
 
-    def __init__(self, config: Config, log: Callable[[str], None]) -> None:
-        """Open every file. Raises UsageError, with all files closed again, if one cannot be."""
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        sources: HostSources,
+        *,
+        log: Callable[[str], None],
+        screen: Door,
+    ) -> None:
+        """Open every file. Raises UsageError, with all files closed again, if one cannot be.
+
+        `screen` shows what a console on the terminal says.
+        """
         self._config: Final = config
         self._log: Final = log
         self._logged = 0
         self._mmio: list[MmioDevice] = []
         self._images: list[Image] = []
+        self._outside: Outside | None = None
         self.disks: list[Blk] = []
         try:
             for disk in config.disks:
                 self._images.append(_open(disk))
+            self._outside = Outside(config, clock, sources, screen)
         except UsageError:
             self.close()
             raise
+
+    @property
+    def outside(self) -> Outside:
+        """The devices with an end on the host."""
+        assert self._outside is not None
+        return self._outside
 
     def plug(self, board: Board, memory: GuestMemory, clock: Clock) -> None:
         """Make the devices and put them into `board`. Raises UsageError when it is full."""
@@ -51,6 +72,8 @@ class Peripherals:
             blk = Blk(f"disk{number}", context, image, timing, serial=serial, packed=disk.packed)
             self.disks.append(blk)
             self.attach(board, blk, disk.transport)
+        for device, place in self.outside.devices(context):
+            self.attach(board, device, place.transport)
 
     def attach(self, board: Board, device: VirtioDevice, kind: TransportKind) -> None:
         """Show a virtio device by PCI, or by registers in memory. Raises UsageError if full."""
@@ -89,6 +112,8 @@ class Peripherals:
         """Flush and close every file."""
         while self._images:
             self._images.pop().close()
+        if self._outside is not None:
+            self._outside.close()
 
 
 def _open(disk: Disk) -> Image:

@@ -17,7 +17,9 @@ from vmm.config import Config
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
-from vmm.errors import InternalError
+from vmm.errors import InternalError, UsageError
+from vmm.host.input import HostInput, WaitIdle, nothing
+from vmm.host.sources import HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
 from vmm.outcome import Result, Stop, StopReason
@@ -30,20 +32,16 @@ from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
 from vmm.vcpu import Surroundings, Vcpu
+from vmm.virtio.balloon import Balloon
 from vmm.virtual import VirtualMemory
 from vmm.watchers import Watchers
 
 FOREVER: Final = 1 << 62
 SHOWN_EXITS: Final = 5  # in the message of a stop
-POLL_CYCLES: Final = 1 << 20  # how often host input is looked for while the guest is busy
 
 
 def _discard(_data: object) -> None:
     """Nobody listens."""
-
-
-def _nothing() -> bytes:
-    return b""
 
 
 class VM:
@@ -59,8 +57,8 @@ class VM:
         *,
         config: Config | None = None,
         serial_output: Callable[[bytes], None] = _discard,
-        poll_input: Callable[[], bytes] = _nothing,
-        wait_idle: Callable[[float], None] | None = None,
+        poll_input: Callable[[], bytes] = nothing,
+        wait_idle: WaitIdle | None = None,
         log: Callable[[str], None] = _discard,
         **options: Any,
     ) -> None:
@@ -73,14 +71,20 @@ class VM:
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
-        self.serial_output, self.poll_input, self.wait_idle = serial_output, poll_input, wait_idle
+        self.serial_output: Final = serial_output
+        self.sources: Final = HostSources(self.clock)
+        self.input: Final = HostInput(
+            self.clock, self.sources, poll_input, wait_idle, self._receive
+        )
         self.unknown: set[tuple[str, int, str]] = set()
         self._stop: Stop | None = None
         self._interrupted: str | None = None
         self._woken = False
         self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
-        self.peripherals: Final = Peripherals(self.config, log)
+        self.peripherals: Final = Peripherals(
+            self.config, self.clock, self.sources, log=log, screen=serial_output
+        )
         try:
             self._build()
         except BaseException:
@@ -193,14 +197,15 @@ class VM:
             vcpu.handle(vmexit)
 
     def _limit(self) -> int:
-        """Return the cycle at which to look around at the latest."""
-        limit = self.clock.now + POLL_CYCLES if self.poll_input is not _nothing else FOREVER
+        """Return the cycle at which to look around at the latest, and set it for idle times."""
+        limit = FOREVER
         if self.config.max_cycles is not None:
             limit = min(limit, self.config.max_cycles)
         if self.config.max_instructions is not None:
             left = self.config.max_instructions - self.pcpu.instructions - self.pcpu.deliveries
             limit = min(limit, self.clock.now + max(left, 0))
-        return limit
+        self.scheduler.idle_limit = min(limit, self.input.idle_limit() or limit)
+        return min(limit, self.input.limit() or limit)
 
     def _between_turns(self) -> None:
         self._woken = False
@@ -209,8 +214,7 @@ class VM:
         if self._interrupted is not None:
             self.stop(StopReason(self._interrupted), f"{self._interrupted} from outside")
         self._check_limits()
-        if data := self.poll_input():
-            self.board.receive(data)
+        self.input.take()
         if self._stop is None and not self._can_go_on():
             self.stop(StopReason.HALTED)
 
@@ -225,20 +229,24 @@ class VM:
         """Halted for good: nobody runs, and no interrupt is taken or none will ever come."""
         if not any(vcpu.can_wake() for vcpu in self.vcpus):
             return False
-        if self.board.next_event() is not None or self.wait_idle is not None:
+        if self.board.next_event() is not None or self.input.may_come():
             return True
         return any(vcpu.is_runnable() for vcpu in self.vcpus)
 
     def _idle(self, cycle: int | None) -> bool:
-        """Wait for input in real time where somebody may type; say whether some came."""
-        if self._interrupted is not None:
-            return False
-        if self.wait_idle is not None:
-            cycles = self.clock.frequency if cycle is None else cycle - self.clock.now
-            self.wait_idle(cycles / self.clock.frequency)
-        if data := self.poll_input():
-            self.board.receive(data)
-        return bool(data)
+        """Wait for input in real time where some may come; True: look again."""
+        return self._interrupted is None and self.input.idle(cycle)
+
+    def _receive(self, data: bytes) -> None:
+        """Take what is typed."""
+        (self.peripherals.outside.terminal or self.board).receive(data)
+
+    @property
+    def balloon(self) -> Balloon:
+        """The memory balloon. Raises UsageError if the VM has none."""
+        if self.peripherals.outside.balloon is None:
+            raise UsageError("this VM has no balloon; make it with balloon='on'")
+        return self.peripherals.outside.balloon
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """End the run soon; from a signal handler or another thread."""

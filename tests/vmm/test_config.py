@@ -69,7 +69,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
     "options",
     [
         {"technique": "trap"}, {"mmu": "shadow"}, {"timing": "detailed"},
-        {"net": "user"}, {"trace": "t"}, {"gdb": 1234}, {"wait": True},
+        {"trace": "t"}, {"gdb": 1234}, {"wait": True},
         {"cpu_model": "skylake"},
     ],
 )  # fmt: skip

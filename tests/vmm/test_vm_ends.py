@@ -38,7 +38,7 @@ def test_halting_for_good_beside_a_running_timer(waits: bool) -> None:
     with VM(
         elf64(text),
         memory="4M",
-        wait_idle=(lambda _seconds: None) if waits else None,
+        wait_idle=(lambda _seconds, _descriptors: False) if waits else None,
         max_cycles=10**8,
     ) as vm:
         result = vm.run()

@@ -16,10 +16,14 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from vmm.cli.flag import Flag
 from vmm.cli.terminal import Input, KeyFilter, RawTerminal, classify
+from vmm.host.sources import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from vmm.host.sources import Descriptor
 
 _STDIN = 0
 _BUFFER = 64 << 10  # read no further ahead of the guest than this
@@ -41,7 +45,7 @@ class Attendant:
         self._filter = KeyFilter(lambda: self.interrupt("interrupted"))
         self._received = bytearray()
         self._lock = threading.Lock()
-        self._arrived = threading.Event()
+        self._arrived = Flag()
         self._at_end = self.kind is Input.NONE
         self._signals = 0
         self._handlers: dict[signal.Signals, object] = {}
@@ -80,6 +84,7 @@ class Attendant:
         self._restore_terminal()
         self._wake_read.close()
         self._wake_write.close()
+        self._arrived.close()
 
     def poll(self) -> bytes:
         """Return what has come in since the last call; never blocks."""
@@ -88,9 +93,12 @@ class Attendant:
             self._arrived.clear()
         return data
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until input comes, at most ``seconds``: for an idle guest at a terminal."""
-        self._arrived.wait(seconds)
+    def wait(self, seconds: float, descriptors: "Sequence[Descriptor]" = ()) -> bool:
+        """Sleep until input comes or a descriptor is ready, at most ``seconds``.
+
+        For an idle guest at a terminal; says whether something came.
+        """
+        return wait(seconds, [(self._arrived.descriptor, select.POLLIN), *descriptors])
 
     def _preload(self) -> None:
         """Read a regular file before the start: its bytes then come at no host-made moment."""

@@ -11,6 +11,20 @@ _DISK = (
     "A disk image, raw or qcow2; options: format=raw|qcow2, readonly, snapshot (writes are kept in "
     "memory), transport=pci|mmio, packed, speed=ssd|hdd|none, serial=S; may be repeated."
 )
+_NET = (
+    "A network card: user[,hostfwd=tcp::2222-:22][,net=,host=,dns=,dhcpstart=,hostname=,restrict=],"
+    " or socket,listen=[HOST]:PORT|unix:PATH (or connect=) as a cable to another guest; also mac=,"
+    " mtu=; may be repeated."
+)
+_CHANNEL = (
+    "A port /dev/virtio-ports/NAME: listen=ADDRESS, connect=ADDRESS, file=PATH or null; may be "
+    "repeated."
+)
+_BALLOON = (
+    "A memory balloon of that size at first; options: stats=SECONDS, reporting=on|off, "
+    "deflate-on-oom=on|off."
+)
+_SHARE = "A folder for mount -t virtiofs TAG; options: tag=[share], readonly; may be repeated."
 
 
 def _text(name: str, metavar: str, words: str) -> Any:
@@ -41,7 +55,15 @@ def run(
         str | None, _text("--kaslr", "SEED", "Shift the unpacked kernel, by this seed [off].")
     ] = None,
     disk: Annotated[list[str] | None, _text("--disk", "F[,readonly]", _DISK)] = None,
-    net: Annotated[str | None, _text("--net", "...", "A network backend.")] = None,
+    net: Annotated[list[str] | None, _text("--net", "user|socket[,...]", _NET)] = None,
+    console: Annotated[
+        str | None, _text("--console", "serial|virtio", "What is on the terminal [serial].")
+    ] = None,
+    channel: Annotated[list[str] | None, _text("--channel", "NAME,listen=...", _CHANNEL)] = None,
+    rng: Annotated[str | None, _text("--rng", "seeded|FILE", "A virtio entropy source.")] = None,
+    seed: Annotated[str | None, _text("--seed", "N", "Seed of what is random [0].")] = None,
+    balloon: Annotated[str | None, _text("--balloon", "on|SIZE[,...]", _BALLOON)] = None,
+    share: Annotated[list[str] | None, _text("--share", "DIR[,tag=T]", _SHARE)] = None,
     timing: Annotated[
         str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")
     ] = None,
@@ -98,6 +120,12 @@ def run(
             kaslr=kaslr,
             disks=disk,
             net=net,
+            console=console,
+            channels=channel,
+            rng=rng,
+            seed=seed,
+            balloon=balloon,
+            shares=share,
             timing=timing,
             cpu_model=cpu_model,
             trace=trace,

@@ -20,9 +20,10 @@ class WireEnd:
 
     abilities = Abilities(trusted=True)
 
-    def __init__(self, latency_ns: int) -> None:
+    def __init__(self, latency_ns: int, *, is_right: bool) -> None:
         """Use `Wire`."""
         self.dropped = 0
+        self.is_right: Final = is_right
         self.latency_ns: Final = latency_ns
         self.port: Port | None = None
         self._peer: WireEnd | None = None
@@ -86,7 +87,7 @@ class Wire:
     def __init__(self, latency_ns: int = DEFAULT_LATENCY_NS) -> None:
         """`latency_ns` is the time from one end to the other, at least 1."""
         self.latency_ns: Final = max(1, latency_ns)
-        self.left: Final = WireEnd(self.latency_ns)
-        self.right: Final = WireEnd(self.latency_ns)
+        self.left: Final = WireEnd(self.latency_ns, is_right=False)
+        self.right: Final = WireEnd(self.latency_ns, is_right=True)
         self.left.join(self.right)
         self.right.join(self.left)

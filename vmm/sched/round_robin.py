@@ -38,6 +38,8 @@ class RoundRobin:
         self.current = vcpus[0]
         self.turn = 0
         self.turn_ends = 0
+        self.idle_limit = 0
+        """Cycle up to which time may pass beyond the limit while nobody can run."""
 
     def run(self, limit: int) -> None:
         """Run until stopped, asleep for good, or until the clock reads `limit` cycles."""
@@ -109,7 +111,8 @@ class RoundRobin:
 
     def pass_time(self, event: int | None, limit: int) -> bool:
         """Nobody can run: skip to the next event. False when none will ever come."""
-        target = None if event is None else min(event, limit)
+        latest = max(limit, self.idle_limit)
+        target = None if event is None else min(event, latest)
         if self.idle(target):
             return True
         if target is None:

@@ -49,7 +49,6 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--gdb", ":1234"], "not built yet"),
         (["run", "--trace", "t.txt"], "not built yet"),
         (["run", "--disk", "d,format=vmdk"], "is not one of raw, qcow2"),
-        (["run", "--net", "user"], "not built yet"),
         (["run", "a", "b"], "b"),
     ],
 )

@@ -1,0 +1,186 @@
+"""Virtio devices with an end on the host: network cards, console, entropy, balloon, folders."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from vmm.balloon_options import BalloonOptions
+from vmm.config import Config, Console
+from vmm.devices.device import Clock
+from vmm.errors import UsageError
+from vmm.host.channel import Output, open_channel
+from vmm.host.sources import Door, HostSources
+from vmm.net.backend import Backend, Port
+from vmm.net.options import Kind, NetOptions
+from vmm.net.socket_link import SocketLink
+from vmm.net.user import UserNetwork
+from vmm.placement import Placement, split_placement
+from vmm.share.server import FuseServer
+from vmm.virtio.balloon import Balloon
+from vmm.virtio.console import PORTS_MAX, ConsolePort
+from vmm.virtio.console import Console as ConsoleDevice
+from vmm.virtio.device import Context, VirtioDevice
+from vmm.virtio.fs import Fs, check_tag
+from vmm.virtio.net import DEFAULT_MTU, Net
+from vmm.virtio.rng import Entropy, FileEntropy, Rng, SeededEntropy
+
+FIRST_MAC: Final = 0x525400123456  # QEMU's
+CONNECTING: Final = 0x80  # added on the side that connects: two guests on a cable must differ
+Made = tuple[VirtioDevice, Placement]
+
+
+class Outside:
+    """What the options ask for, opened; `devices` makes the devices."""
+
+    def __init__(self, config: Config, clock: Clock, sources: HostSources, screen: Door) -> None:
+        """Open everything. Raises UsageError, with all closed again, if something cannot be."""
+        self._config: Final = config
+        self._sources: Final = sources
+        self._closers: Final[list[Callable[[], None]]] = []
+        self.terminal: Output | None = None
+        self.cards: Final[list[Net]] = []
+        self.balloon: Balloon | None = None
+        try:
+            self._nets = [self._open_net(net, clock) for net in config.net]
+            self._ports = self._open_ports(screen)
+            self._shares = [self._open_share(n, text) for n, text in enumerate(config.shares)]
+            self._entropy = self._open_entropy()
+            self._balloon = self._read_balloon()
+        except UsageError:
+            self.close()
+            raise
+
+    def devices(self, context: Context) -> Iterator[Made]:
+        """Make the devices, wired to their backends."""
+        for number, (options, backend, place) in enumerate(self._nets):
+            if backend is not None:
+                yield self._card(context, number, options, backend, place), place
+        if self._ports:
+            yield self._console(context), Placement()
+        for number, (server, tag, place) in enumerate(self._shares):
+            yield Fs(f"fs{number}", context, server, tag, packed=place.packed), place
+        if self._entropy is not None:
+            entropy, place = self._entropy
+            yield Rng("rng", context, entropy, packed=place.packed), place
+        if self._balloon is not None:
+            wanted, place = self._balloon
+            self.balloon = Balloon(
+                "balloon", context, target=wanted.target, poll_ns=wanted.poll_ns,
+                reporting=wanted.reporting, deflate_on_oom=wanted.deflate_on_oom,
+                packed=place.packed,
+            )  # fmt: skip
+            yield self.balloon, place
+
+    def close(self) -> None:
+        """Let go of everything on the host."""
+        while self._closers:
+            self._closers.pop()()
+
+    # ---- opening ----
+
+    def _open_net(self, net: Any, clock: Clock) -> tuple[NetOptions | None, Any, Placement]:
+        if not isinstance(net, str):
+            return None, net, Placement()
+        text, place = split_placement("--net", net)
+        options = NetOptions.parse(text)
+        backend: Backend | None = None
+        if options.kind is Kind.USER:
+            backend = UserNetwork(clock, options)
+        elif options.kind is Kind.SOCKET:
+            backend = SocketLink(options)
+        if backend is not None:
+            self._closers.append(backend.close)
+        return options, backend, place
+
+    def _open_ports(self, screen: Door) -> list[ConsolePort]:
+        ports = []
+        if self._config.console is Console.VIRTIO:
+            self.terminal = Output(screen)
+            ports.append(ConsolePort(self.terminal, is_console=True))
+        elif self._config.channels:
+            ports.append(ConsolePort(Output(), is_console=True))  # port 0 is always a console
+        for text in self._config.channels:
+            name, _, words = text.partition(",")
+            if not name or not name.isprintable() or "/" in name or len(name.encode()) > 64:
+                raise UsageError(f"--channel {text!r} has no name; write NAME,listen=unix:PATH")
+            if any(port.name == name for port in ports):
+                raise UsageError(f"--channel {text!r}: there is a {name!r} already; rename one")
+            channel = open_channel(f"--channel {text!r}", words)
+            self._closers.append(channel.close)
+            ports.append(ConsolePort(channel, name))
+        if len(ports) > PORTS_MAX:
+            raise UsageError(f"{len(ports)} ports are too many; give {PORTS_MAX - 1} --channel")
+        return ports
+
+    def _open_share(self, number: int, share: str) -> tuple[FuseServer, str, Placement]:
+        place, tag, readonly, path = Placement(), f"share{number or ''}", False, share
+        if not Path(share).exists():
+            text, place = split_placement("--share", share)
+            path, *items = text.split(",")
+            for item in items:
+                if item in ("readonly", "readonly=on", "readonly=off"):
+                    readonly = item != "readonly=off"
+                elif item.startswith("tag="):
+                    tag = item.removeprefix("tag=")
+                else:
+                    raise UsageError(
+                        f"--share {share!r}: {item!r} is not known; it takes tag=TAG, readonly"
+                    )
+        check_tag(tag)
+        server = FuseServer(Path(path), readonly=readonly, option=f"--share {share!r}")
+        self._closers.append(server.close)
+        return server, tag, place
+
+    def _open_entropy(self) -> tuple[Entropy, Placement] | None:
+        if self._config.rng is None:
+            return None
+        source, place = split_placement("--rng", self._config.rng)
+        if source == "seeded":
+            return SeededEntropy(self._config.seed), place
+        entropy = FileEntropy(Path(source), "--rng")
+        self._closers.append(entropy.close)
+        return entropy, place
+
+    def _read_balloon(self) -> tuple[BalloonOptions, Placement] | None:
+        if self._config.balloon is None:
+            return None
+        text, place = split_placement("--balloon", self._config.balloon)
+        return BalloonOptions.parse(text), place
+
+    # ---- wiring ----
+
+    def _card(
+        self,
+        context: Context,
+        number: int,
+        options: NetOptions | None,
+        backend: Any,
+        place: Placement,
+    ) -> Net:
+        mac, mtu = _address(number, options, backend), options.mtu if options else DEFAULT_MTU
+        card = Net(f"net{number}", context, backend, mac=mac, mtu=mtu, packed=place.packed)
+        door = self._sources.door(card.name, card.receive)
+        backend.plug_in(Port(context.clock, door, card.rescheduled))
+        self._sources.add(backend)
+        self.cards.append(card)
+        return card
+
+    def _console(self, context: Context) -> ConsoleDevice:
+        console = ConsoleDevice("console", context, self._ports)
+        for number, port in enumerate(self._ports):
+            take: Door = partial(console.receive, number)
+            if port.channel is not self.terminal:  # what is typed has passed a door already
+                take = self._sources.door(f"console{number}", take)
+            port.channel.bind(take, partial(console.room, number))
+            if not isinstance(port.channel, Output):
+                self._sources.add(port.channel)
+        return console
+
+
+def _address(number: int, options: NetOptions | None, backend: Any) -> bytes:
+    """Return the card's address: as asked for, or one that both ends of a cable do not share."""
+    if options is not None and options.mac is not None:
+        return options.mac
+    far = options.connect is not None if options else getattr(backend, "is_right", False)
+    return (FIRST_MAC + number + (CONNECTING if far else 0)).to_bytes(6, "big")
