@@ -84,7 +84,7 @@ class Boot:
         }
         return VM(
             self.kernel.image, initrds=self.initrd, serial_output=console.write,
-            poll_input=console.poll, wait_idle=lambda _seconds: None, **given,
+            poll_input=console.poll, wait_idle=lambda *_: False, **given,
         )  # fmt: skip
 
     def say(self, *lines: str, **options: Any) -> tuple[str, Result]:
