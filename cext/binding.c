@@ -60,6 +60,7 @@ static bool bind_unicorn(const char *path)
         {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
         {"translator_loop_x86_64", &lib.internal.translator_loop},
+        {"tlb_reset_dirty_by_vaddr_x86_64", &lib.internal.tlb_reset_dirty},
     };
     for (size_t i = 0; i < sizeof internals / sizeof *internals; i++)
         if (!resolve(library, internals[i].name, internals[i].slot, path))

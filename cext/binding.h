@@ -26,6 +26,7 @@ struct decoding;
 struct bound_internals {
     void (*tlb_flush)(void *cpu);
     void (*tlb_flush_page)(void *cpu, uint64_t linear);
+    void (*tlb_reset_dirty)(void *cpu, uint64_t linear, uint64_t length);
     void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
     uintptr_t check_exit_request;  /* only its address is used */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 enum { HOOK_BEGIN = 24, HOOK_END = 32, HOOK_CALLBACK = 40, HOOK_DATA = 48 };   /* struct hook, proved below */
+enum { LONGEST_INSTRUCTION = 15 };
 #define NO_CODE_HOOK 0xfffffffffffffff0ull
 
 /* The only unbounded thing here is the number of blocks; records are recycled when all translations are dropped. */
@@ -96,28 +97,30 @@ static uint16_t kind_of_end(unsigned id)
     }
 }
 
-/* Count the block's instructions and find the first one that must trap; what follows it never runs from here. */
+/* Count the block's instructions and find the first one that must trap; what follows it never runs from here. TCG ends a
+ * block within an instruction that faults whatever follows (MOV CR at CPL 1): what stands there is looked at in full. */
 static void scan(struct engine *e, struct block *b)
 {
     uint8_t code[4096 + 32];
-    size_t left = peek_code(e, b->real_pc, code, b->size);
-    const uint8_t *at = code;
+    size_t all = peek_code(e, b->real_pc, code, b->size + LONGEST_INSTRUCTION);
+    const uint8_t *at = code, *end = code + (all < b->size ? all : b->size);
     uint64_t address = b->real_pc;
     csh handle = e->capstone[capstone_index(code_bits(e))];
     b->lengths = e->length_count;
-    while (left && lib.cs_disasm_iter(handle, &at, &left, &address, e->scan)) {
+    while (at < end && lib.cs_disasm_iter(handle, &at, &all, &address, e->scan)) {
         if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
             b->flags |= BLOCK_SENSITIVE;
             b->sensitive = (uint16_t)(e->scan->address - b->real_pc);
         }
         add_instruction(e, b, e->scan->size);
     }
-    if (left)
-        scan_unknown(e, b, at, left, address);
+    bool known = at >= end;
+    if (!known)
+        scan_unknown(e, b, at, (size_t)(end - at), address);
     b->counted = b->total;
-    if (!left && b->total)
+    if (known && b->total)
         b->flags |= kind_of_end(e->scan->id);
-    if (!left && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
+    if (known && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP;
         b->counted--;
     }

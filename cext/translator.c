@@ -7,9 +7,14 @@
  * Some instructions (FCMOV, for one) take a temporary for good; its table has 512, nothing checks that, and a block may be of
  * 512 instructions. They take two at most, and the registers 60: so blocks are kept shorter.
  *
+<<<<<<< HEAD
  * BT, BTS, BTR and BTC leave some flags undefined. TCG leaves there what is cheapest after the instruction before, if that is
  * in the same block: where a block is cut, by a deadline or a breakpoint, would show in what PUSHF and frames store. So each
  * of them begins a block; then TCG leaves the flags alone, as processors do.
+=======
+ * After each translation it looks through its whole TLB for writable mappings of the code's page. tlb.c hands out a mapping
+ * that is writable and executable but rarely, and remembers where: elsewhere there is nothing to look for.
+>>>>>>> 3e247de (Translating is no longer a look through the whole TLB; a block that TCG cuts short is looked at in full)
  */
 #define _GNU_SOURCE
 #include "state.h"
@@ -83,6 +88,12 @@ static void short_loop(const struct operations *o, struct decoding *d, void *cpu
     lib.internal.translator_loop(&ours, d, cpu, block, most < LONGEST_BLOCK ? most : LONGEST_BLOCK);
 }
 
+static void protect_code(void *cpu, uint64_t linear, uint64_t length)
+{
+    if (!running || running->mixed_pages >> (linear >> 12 & 63) & 1)
+        lib.internal.tlb_reset_dirty(cpu, linear, length);
+}
+
 static bool patch(uintptr_t slot, void (*target)(void))
 {
     uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE), page = slot & ~(size - 1);
@@ -107,5 +118,6 @@ bool guard_translator(void *library)
     if (dlinfo(library, RTLD_DI_LINKMAP, &map))
         return false;
     struct tables t = tables_of(map);
-    return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop);
+    return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop) &&
+           lead(map, &t, "tlb_reset_dirty_by_vaddr_x86_64", (void (*)(void))protect_code);
 }
