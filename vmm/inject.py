@@ -63,8 +63,12 @@ def close_windows(vcpu: "Vcpu") -> None:
 def inject_exception(
     vcpu: "ArchitecturalView", vector: int, error_code: int | None, cr2: int = 0
 ) -> None:
-    """Make the next entry raise an exception; the instruction that caused it is not skipped."""
-    info = _EXCEPTION | vector | (_HAS_ERROR if error_code is not None else 0)
+    """Make the next entry raise an exception; the instruction that caused it is not skipped.
+
+    Real mode has no error codes, and a VM entry with one fails there.
+    """
+    has_error = error_code is not None and vcpu.regs.cr0 & 1
+    info = _EXCEPTION | vector | (_HAS_ERROR if has_error else 0)
     vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = info
     vcpu.vmcs[Field.VM_ENTRY_EXCEPTION_ERROR_CODE] = error_code or 0
     if vector == 14:

@@ -37,6 +37,7 @@ def boot(row: dict[str, Any], images: Path, most: int) -> tuple[Result, str]:
         max_instructions=most,
         reboot=False,
     ) as vm:
+        vm.pcpu.check_always()  # whatever an exit saves can be entered again
         result = vm.run()
     return result, serial.decode(errors="replace").replace("\r", "")
 
