@@ -246,20 +246,6 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     return b;
 }
 
-/* A pending window opens exactly when the guest becomes able to take the event. */
-static void check_windows(struct engine *e)
-{
-    uint64_t controls = *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL);
-    if (e->interrupted)
-        stop_at(e, STOP_INTERRUPTED);
-    if (events_blocked(e))
-        return;
-    if (controls & PRIMARY_NMI_WINDOW_EXITING && !e->nmi_blocked)
-        stop_at(e, EXIT_NMI_WINDOW);
-    if (controls & PRIMARY_INTERRUPT_WINDOW_EXITING && e->core->eflags & 0x200)
-        stop_at(e, EXIT_INTERRUPT_WINDOW);
-}
-
 /* After the windows: an interrupt comes before a code breakpoint (manual: "Priority Among Concurrent Events"). */
 static void check_breakpoints(struct engine *e, const struct block *b, bool repeats)
 {
@@ -309,7 +295,7 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     }
     skip_exit_check(e, back);
     b = identify(e, b, pc, size, &left);
-    check_windows(e);
+    check_boundary(e);
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
     keep_pace(e, b);
@@ -365,7 +351,6 @@ void settle_block(struct engine *e)
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
 void update_limit(struct engine *e)
 {
-    uint64_t windows = PRIMARY_NMI_WINDOW_EXITING | PRIMARY_INTERRUPT_WINDOW_EXITING;
-    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || (e->vcpu && *field(e, VMCS_CPU_BASED_VM_EXEC_CONTROL) & windows);
+    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e);
     e->limit = look ? 0 : e->until;
 }

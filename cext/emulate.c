@@ -137,27 +137,15 @@ static bool port_string(struct engine *e, const struct insn *i)
     return false;
 }
 
-/* ---- clocks, CPUID, random numbers ---- */
-
-static bool rdtsc(struct engine *e, const struct insn *i)
-{
-    if (e->core->cr[4] & CR4_TSD && e->cpl)
-        return raise_fault(e, 13, 0);
-    bool with_aux = i->id == X86_INS_RDTSCP;
-    if (exiting(e, PRIMARY_RDTSC_EXITING))
-        return instruction_exit(e, i, with_aux ? EXIT_RDTSCP : EXIT_RDTSC, 0);
-    uint64_t tsc = cycles_now(e) + (exiting(e, PRIMARY_USE_TSC_OFFSETTING) ? *field(e, VMCS_TSC_OFFSET) : 0);
-    e->core->regs[RAX] = (uint32_t)tsc;
-    e->core->regs[RDX] = tsc >> 32;
-    if (with_aux)
-        e->core->regs[RCX] = (uint32_t)e->vcpu->tsc_aux;
-    return done(e, i);
-}
-
 /* ---- what shows the machine: SGDT, SIDT, SLDT, STR, SMSW ---- */
+
+/* CR4.UMIP keeps them from programs; the fault comes before an exit (manual: "Relative Priority of Faults and VM Exits"). */
+static bool is_kept_from_user(struct engine *e) { return e->core->cr[4] & CR4_UMIP && e->cpl; }
 
 static bool store_table(struct engine *e, const struct insn *i, const struct core_segment *table)
 {
+    if (is_kept_from_user(e))
+        return raise_fault(e, 13, 0);
     uint8_t image[10];
     uint16_t limit = (uint16_t)table->limit;
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
@@ -180,6 +168,8 @@ static bool store_system_segment(struct engine *e, const struct insn *i)
 {
     if (in_real_mode(e) || in_v8086(e))
         return raise_fault(e, 6, 0);
+    if (is_kept_from_user(e))
+        return raise_fault(e, 13, 0);
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
         return table_exit(e, i, EXIT_LDTR_TR);
     return store_word(e, i, (i->id == X86_INS_SLDT ? e->core->ldt : e->core->tr).selector);
@@ -188,6 +178,8 @@ static bool store_system_segment(struct engine *e, const struct insn *i)
 static bool smsw(struct engine *e, const struct insn *i)
 {
     uint64_t mask = *field(e, VMCS_CR0_GUEST_HOST_MASK);
+    if (is_kept_from_user(e))
+        return raise_fault(e, 13, 0);
     return store_word(e, i, (e->core->cr[0] & ~mask) | (*field(e, VMCS_CR0_READ_SHADOW) & mask));
 }
 
@@ -248,9 +240,9 @@ bool do_sensitive(struct engine *e, const struct insn *i)
     case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ: return popf(e, i);
     case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ: return op_iret(e, i);
     case X86_INS_CPUID: return instruction_exit(e, i, EXIT_CPUID, 0);
-    case X86_INS_RDTSC: case X86_INS_RDTSCP: return rdtsc(e, i);
-    case X86_INS_RDRAND: return instruction_exit(e, i, EXIT_RDRAND, 0);
-    case X86_INS_RDSEED: return instruction_exit(e, i, EXIT_RDSEED, 0);
+    case X86_INS_RDTSC: case X86_INS_RDTSCP: return op_rdtsc(e, i);
+    case X86_INS_RDRAND: case X86_INS_RDSEED: return op_random(e, i);
+    case X86_INS_PAUSE: return op_pause(e, i);
     case X86_INS_IN: case X86_INS_OUT: return port_access(e, i);
     case X86_INS_INSB: case X86_INS_INSW: case X86_INS_INSD:
     case X86_INS_OUTSB: case X86_INS_OUTSW: case X86_INS_OUTSD: return port_string(e, i);

@@ -171,7 +171,7 @@ static void run_once(struct engine *e)
     uc_err error = lib.uc_emu_start(e->uc, e->core->rip, ~0ull, 0, 0);
     aborts_belong_to(NULL);
     flags_out_of_unicorn(e);
-    if (e->exit_ready)
+    if (e->exit_ready || is_halted(e))
         return;
     if (error == UC_ERR_EXCEPTION && e->refusal.valid) {
         handle_refusal(e);
@@ -190,6 +190,8 @@ static void run(struct engine *e)
             drop_translations(e);
         if (e->retired >= e->until)    /* also a guest that faults on the first fetch of each handler */
             fill_exit(e, STOP_DEADLINE, 0, 0);
+        else if (unlikely(is_halted(e)))
+            wait_halted(e);
         else
             run_once(e);
     }
@@ -213,18 +215,22 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
         fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
     if (entered) {
         v->launched = 1;
+        start_timer(e);
         inject_at_entry(e);
         update_limit(e);
         run(e);
         if (e->exit.reason == STOP_INTERRUPTED)
             e->interrupted = 0;
         save_guest(e);
+        stop_timer(e);
         entry_was_good(e);
         if (without_vpid)
             vpid_off(e);
     }
     if (e->exit.reason != STOP_VM_FAIL)
         publish_exit(e);
+    v->paused = e->exit.reason == STOP_DEADLINE || e->exit.reason == STOP_INTERRUPTED;
+    v->pause_seen &= v->paused;
     *record = e->exit;
     return record->reason;
 }

@@ -66,6 +66,11 @@ struct vcpu {
     uint8_t fpu[5120];             /* x87, MMX and SSE state, the engine's layout */
     uint64_t fpu_bytes;            /* how much of it is used; 0 = reset state */
     uint64_t launched;             /* the VMCS's launch state: 0 clear, 1 launched */
+    /* Left by a stop, not by an exit: to the architecture the guest has run on. */
+    uint64_t paused;
+    uint64_t timer_expires;        /* cycle of the VMX-preemption timer's end */
+    uint64_t pause_seen, pause_first, pause_last;  /* cycles of PAUSEs since the entry */
+    uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */
     uint64_t region;               /* its physical address, or ~0 where it has none */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
 };
@@ -166,6 +171,9 @@ void engine_check_always(struct engine *engine, int always);
 void engine_interrupt(struct engine *engine);    /* from a signal handler or another thread */
 uint64_t engine_instructions(const struct engine *engine);
 uint64_t engine_cycles(const struct engine *engine);
+/* This processor's own pins: an external interrupt (-1 takes it back) and an NMI, pending until they are taken. */
+void engine_raise_interrupt(struct engine *engine, int vector);
+void engine_raise_nmi(struct engine *engine);
 /* Virtual time that passes without instructions: idle, handlers. */
 void engine_add_cycles(struct engine *engine, uint64_t cycles);
 void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);

@@ -34,18 +34,27 @@ static bool mov_to_cr0(struct engine *e, const struct insn *i, uint64_t value)
     uint64_t mask = *field(e, VMCS_CR0_GUEST_HOST_MASK), shadow = *field(e, VMCS_CR0_READ_SHADOW);
     if ((value ^ shadow) & mask)   /* first, manual: "Relative Priority of Faults and VM Exits" */
         return mov_cr_exit(e, i, 0, false);
-    if (!cr0_is_valid(e, value))
+    uint64_t old = e->core->cr[0], new = (old & mask) | (value & ~mask) | CR0_ET;
+    uint64_t fixed = e->caps.cr0_fixed0 & ~(exiting2(e, SECONDARY_UNRESTRICTED_GUEST) ? CR0_PE | CR0_PG : 0);
+    if (!cr0_is_valid(e, value) || fixed & ~new)       /* bits that VMX operation fixes: "Changes to Instruction Behavior" */
         return raise_fault(e, 13, 0);
-    uint64_t old = e->core->cr[0];
-    e->core->cr[0] = (old & mask) | (value & ~mask) | CR0_ET;
+    e->core->cr[0] = new;
     cr0_changed(e, old);
     sync_mode(e);
     return done(e, i);
 }
 
+static bool is_cr3_target(struct engine *e, uint64_t value)
+{
+    for (uint64_t k = 0; k < *field(e, VMCS_CR3_TARGET_COUNT); k++)
+        if (*field(e, VMCS_CR3_TARGET_VALUE0 + (int)k) == value)
+            return true;
+    return false;
+}
+
 static bool mov_to_cr3(struct engine *e, const struct insn *i, uint64_t value)
 {
-    if (exiting(e, PRIMARY_CR3_LOAD_EXITING))
+    if (exiting(e, PRIMARY_CR3_LOAD_EXITING) && !is_cr3_target(e, value))
         return mov_cr_exit(e, i, 3, false);
     bool keeps = e->core->cr[4] & CR4_PCIDE && value >> 63;        /* bit 63 is no part of the address then */
     if (e->core->cr[4] & CR4_PCIDE)
@@ -75,7 +84,7 @@ static bool mov_to_cr4(struct engine *e, const struct insn *i, uint64_t value)
     if ((value ^ shadow) & mask)
         return mov_cr_exit(e, i, 4, false);
     uint64_t old = e->core->cr[4], now = (old & mask) | (value & ~mask);
-    if (!cr4_is_valid(e, now))
+    if (!cr4_is_valid(e, now) || e->caps.cr4_fixed0 & ~now || now & ~e->caps.cr4_fixed1)
         return raise_fault(e, 13, 0);
     bool pae = e->core->cr[0] & CR0_PG && now & CR4_PAE && !in_long_mode(e);
     if (pae && (old ^ now) & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) && !load_pdptes(e, e->core->cr[3]))
@@ -318,7 +327,7 @@ static bool rdpmc(struct engine *e, const struct insn *i)
 static bool do_ring0(struct engine *e, const struct insn *i, bool *known)
 {
     switch (i->id) {
-    case X86_INS_HLT: return exiting(e, PRIMARY_HLT_EXITING) ? instruction_exit(e, i, EXIT_HLT, 0) : done(e, i);
+    case X86_INS_HLT: return exiting(e, PRIMARY_HLT_EXITING) ? instruction_exit(e, i, EXIT_HLT, 0) : (halt_guest(e), done(e, i));
     case X86_INS_MOV:
         if (i->opcode[0] != 0x0f || (i->opcode[1] & 0xfc) != 0x20)
             break;
@@ -368,6 +377,5 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     }
     if (is_ring0(i) && !i->prefix_lock)
         return e->cpl ? raise_fault(e, 13, 0) : do_ring0(e, i, known);
-    *known = false;
-    return false;
+    return do_vmx(e, i, known);
 }

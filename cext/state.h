@@ -6,7 +6,7 @@
 #include "mmu.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
-enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE };
+enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
 
@@ -115,6 +115,9 @@ struct engine {
     uint64_t efer;
     uint64_t pkru, pkrs;           /* as Unicorn's TLB knows them */
     struct pending pending;
+    bool mtf;                      /* exit after each instruction */
+    bool line_nmi, line_busy;      /* what waits at this processor's own pins */
+    uint8_t line_vector;
     struct event idt_event;        /* the event that was being delivered when an exit came */
     bool idt_event_valid;
     /* VM entry */
@@ -235,6 +238,26 @@ bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 /* flagged.c */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
 bool op_fragile_flags(struct engine *e, const struct insn *i);
+
+/* clock.c */
+uint64_t guest_tsc(struct engine *e);
+bool op_rdtsc(struct engine *e, const struct insn *i);
+bool op_pause(struct engine *e, const struct insn *i);
+bool op_random(struct engine *e, const struct insn *i);
+
+/* vmxinsn.c: *known = false when the instruction is none of its own */
+bool do_vmx(struct engine *e, const struct insn *i, bool *known);
+
+/* boundary.c */
+void start_timer(struct engine *e);
+void stop_timer(struct engine *e);
+void check_boundary(struct engine *e);
+void take_what_is_due(struct engine *e);
+bool watches_boundaries(struct engine *e);
+void monitor_trap(struct engine *e, uint64_t debug_cause);
+void halt_guest(struct engine *e);
+bool is_halted(struct engine *e);
+void wait_halted(struct engine *e);
 
 /* entry.c */
 bool entry_is_allowed(struct engine *e);           /* false: the exit record says how it failed */

@@ -53,7 +53,7 @@ static void settle_debt(struct engine *e)
         e->slow_until = e->retired + SLOW_STRETCH;
 }
 
-bool goes_slowly(const struct engine *e) { return e->slow_until - e->retired - 1 < SLOW_STRETCH; }
+bool goes_slowly(const struct engine *e) { return e->mtf || e->slow_until - e->retired - 1 < SLOW_STRETCH; }
 
 void step_for_a_while(struct engine *e)
 {

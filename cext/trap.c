@@ -84,6 +84,8 @@ void inject(struct engine *e, struct event event)
             e->counters.delivered++;
             if (event.type == EVENT_NMI)
                 set_nmi_blocking(e, true);
+            if (e->mtf)
+                monitor_trap(e, 0);
             return;
         }
         if (e->pending.kind == PENDING_EXIT) {
@@ -152,7 +154,9 @@ static void instruction_done(struct engine *e, const struct insn *i, bool tf)
     if (ends_with_new_tf(i))
         tf = e->guest_tf;
     uint64_t hits = unlikely(e->debug.hits) ? debug_take_hits(e) : 0, cause = hits | (tf ? DR6_BS : 0);
-    if (cause && !e->exit_ready && !in_mov_ss_shadow(e))
+    if (e->mtf && !e->exit_ready)
+        monitor_trap(e, cause);
+    else if (cause && !e->exit_ready && !in_mov_ss_shadow(e))
         debug_exception(e, cause);
     else if (hits && !e->exit_ready)
         hold_back(e, hits);
@@ -249,7 +253,9 @@ static void stepped(struct engine *e, const struct block *b, uint64_t rep_pc)
         e->core->eflags |= 1 << 16;
         e->rf_at = e->retired;
     }
-    if (cause)
+    if (e->mtf)
+        monitor_trap(e, cause);
+    else if (cause)
         debug_exception(e, cause);
 }
 
@@ -280,6 +286,8 @@ static void dispatch(struct engine *e, uint32_t vector)
         software_interrupt(e, (uint8_t)vector, b);
     else if (vector == TRAP_UNTRANSLATABLE)
         untranslatable(e);
+    else if (vector == TRAP_DUE)
+        take_what_is_due(e);
     else if (vector == TRAP_BREAKPOINT)
         debug_exception(e, debug_take_hits(e));
     else if (vector != VECTOR_DB)
@@ -294,7 +302,7 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
     forget_exception(e);
     if (vector != TRAP_AGAIN && vector != TRAP_STOP)
         dispatch(e, vector);
-    if (e->exit_ready)
+    if (e->exit_ready || is_halted(e))
         lib.uc_emu_stop(uc);
     update_limit(e);
 }

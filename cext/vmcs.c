@@ -123,6 +123,7 @@ bool load_guest(struct engine *e, struct vcpu *v)
     bool shadow = interruptibility & (INTERRUPTIBILITY_BLOCKING_BY_MOV_SS | INTERRUPTIBILITY_BLOCKING_BY_STI);
     c->hflags = (c->hflags & ~(uint32_t)HF_INHIBIT_IRQ) | (shadow ? HF_INHIBIT_IRQ : 0);
     forget_steps(e);
+    e->mtf = exiting(e, PRIMARY_MONITOR_TRAP_FLAG);
     e->stepping = goes_slowly(e);
     debug_changed(e);
     set_guest_rflags(e, flags);
@@ -139,7 +140,11 @@ void inject_at_entry(struct engine *e)
                            .error = (uint32_t)*field(e, VMCS_VM_ENTRY_EXCEPTION_ERROR_CODE), .cr2 = e->vcpu->cr2,
                            .instruction_length = (uint32_t)*field(e, VMCS_VM_ENTRY_INSTRUCTION_LEN)};
         *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD) = info & ~(1ull << 31);
-        inject(e, ev);
+        *field(e, VMCS_GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
+        if (ev.type == (enum event_type)INTR_TYPE_OTHER)
+            monitor_trap(e, 0);
+        else
+            inject(e, ev);
     } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS) && !events_blocked(e)) {
         uint64_t cause = *pending & (PENDING_BREAKPOINTS | PENDING_BS);
         *pending = 0;

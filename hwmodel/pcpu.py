@@ -152,6 +152,14 @@ class Pcpu:
         """Events delivered through guests' IDTs so far; each took a cycle."""
         return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
 
+    def raise_interrupt(self, vector: int | None) -> None:
+        """Let an external interrupt wait at this processor's pin; None takes it back."""
+        lib.engine_raise_interrupt(self._native, -1 if vector is None else vector)
+
+    def raise_nmi(self) -> None:
+        """Let an NMI wait at this processor's pin."""
+        lib.engine_raise_nmi(self._native)
+
     def advance(self, cycles: int) -> None:
         """Let time pass without instructions."""
         lib.engine_add_cycles(self._native, cycles)

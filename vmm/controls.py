@@ -26,6 +26,8 @@ _PRIMARY: Final = Primary.of(
     cr8_load_exiting=1,
     cr8_store_exiting=1,
     rdpmc_exiting=0,
+    monitor_exiting=1,
+    mwait_exiting=1,
     activate_secondary_controls=1,
 )
 _SECONDARY: Final = Secondary.of(

@@ -30,12 +30,18 @@ REVISION: Final = 0x52_31_00_01
 REGION_BYTES: Final = 4096
 
 IMPLEMENTED: Final[dict[type[Word], Word]] = {
-    PinBased: PinBased.of(external_interrupt_exiting=1, nmi_exiting=1, virtual_nmis=1),
+    PinBased: PinBased.of(
+        external_interrupt_exiting=1,
+        nmi_exiting=1,
+        virtual_nmis=1,
+        activate_vmx_preemption_timer=1,
+    ),
     Primary: Primary.of(
         interrupt_window_exiting=1,
         use_tsc_offsetting=1,
         hlt_exiting=1,
         invlpg_exiting=1,
+        mwait_exiting=1,
         rdpmc_exiting=1,
         rdtsc_exiting=1,
         cr3_load_exiting=1,
@@ -46,7 +52,10 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         mov_dr_exiting=1,
         uncond_io_exiting=1,
         use_io_bitmaps=1,
+        monitor_trap_flag=1,
         use_msr_bitmaps=1,
+        monitor_exiting=1,
+        pause_exiting=1,
         activate_secondary_controls=1,
     ),
     Secondary: Secondary.of(
@@ -56,11 +65,13 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         enable_vpid=1,
         wbinvd_exiting=1,
         unrestricted_guest=1,
+        pause_loop_exiting=1,
         rdrand_exiting=1,
         enable_invpcid=1,
         rdseed_exiting=1,
         enable_pml=1,
         mode_based_execute_control_for_ept=1,
+        use_tsc_scaling=1,
     ),
     Tertiary: Tertiary(0),
     ExitControls: ExitControls.of(
@@ -71,6 +82,7 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         load_ia32_pat=1,
         save_ia32_efer=1,
         load_ia32_efer=1,
+        save_vmx_preemption_timer_value=1,
     ),
     SecondaryExit: SecondaryExit(0),
     EntryControls: EntryControls.of(

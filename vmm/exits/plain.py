@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.vmx.exit import Exit
+from vmm.inject import inject_exception
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
+_UD: Final = 6
 _CF, _OTHERS = 1, 0x8D4  # RDRAND sets CF and clears OF SF ZF AF PF
 _MASK64: Final = (1 << 64) - 1
 
@@ -15,6 +17,12 @@ _MASK64: Final = (1 << 64) - 1
 def handle_nothing_to_do(_vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """WBINVD, INVD: the modelled caches are coherent."""
     return Outcome.SKIP
+
+
+def handle_not_offered(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """VMX, MONITOR: CPUID does not show the feature, so #UD as on a processor without it."""
+    inject_exception(vcpu, _UD, None)
+    return Outcome.RESUME
 
 
 def handle_random(vcpu: "Vcpu", vmexit: Exit) -> Outcome:

@@ -21,7 +21,7 @@ def event(kind: int, vector: int) -> VectoredEvent:
 
 def injected(first: VectoredEvent, fault: GuestFault) -> tuple[int, int]:
     """Vector and error code that the next entry injects."""
-    vcpu: Any = SimpleNamespace(vmcs={}, regs=SimpleNamespace(cr2=0))
+    vcpu: Any = SimpleNamespace(vmcs={}, regs=SimpleNamespace(cr0=1, cr2=0))
     assert inject_during(vcpu, first, fault) is Outcome.RESUME
     info = vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD]
     assert info >> 31
