@@ -90,6 +90,7 @@ ROWS = (
     ),
     Row(Secondary, "rdrand_exiting", "rdrand rax", "RDRAND"),
     Row(Secondary, "rdseed_exiting", "rdseed rax", "RDSEED"),
+    Row(Secondary, "enable_invpcid", "mov eax, 2; mov rbx, rsp; invpcid rax, [rbx]", "VMCALL", "TRIPLE_FAULT"),
 )  # fmt: skip
 
 # Bits that change something else than whether something exits: the test that is about them.
@@ -98,6 +99,8 @@ ELSEWHERE = {
     "use_tsc_offsetting": "test_the_tsc_is_scaled_then_moved",
     "use_tsc_scaling": "test_the_tsc_is_scaled_then_moved",
     "enable_ept": "test_entry_checks: unrestricted_guest_needs_ept; the pages: test_pcpu_memory",
+    "enable_pml": "the EPT's own tests: page-modification log",
+    "mode_based_execute_control_for_ept": "the EPT's own tests: execute permissions",
     "enable_vpid": "test_entry_checks: vpid_is_not_zero; the tags: the TLB's own tests",
 }
 
