@@ -7,14 +7,12 @@
  * Some instructions (FCMOV, for one) take a temporary for good; its table has 512, nothing checks that, and a block may be of
  * 512 instructions. They take two at most, and the registers 60: so blocks are kept shorter.
  *
-<<<<<<< HEAD
  * BT, BTS, BTR and BTC leave some flags undefined. TCG leaves there what is cheapest after the instruction before, if that is
  * in the same block: where a block is cut, by a deadline or a breakpoint, would show in what PUSHF and frames store. So each
  * of them begins a block; then TCG leaves the flags alone, as processors do.
-=======
+ *
  * After each translation it looks through its whole TLB for writable mappings of the code's page. tlb.c hands out a mapping
  * that is writable and executable but rarely, and remembers where: elsewhere there is nothing to look for.
->>>>>>> 3e247de (Translating is no longer a look through the whole TLB; a block that TCG cuts short is looked at in full)
  */
 #define _GNU_SOURCE
 #include "state.h"
