@@ -9,7 +9,15 @@ import pytest
 
 from vmm import VM, Result
 
-KERNELS = {"timer.elf": 1, "usermode.elf": 1, "smc.elf": 1, "smp.elf": 2, "modes.elf": 1}
+KERNELS = {
+    "timer.elf": 1,
+    "usermode.elf": 1,
+    "smc.elf": 1,
+    "smp.elf": 2,
+    "modes.elf": 1,
+    "kvm.elf": 1,
+    "kvm_smp.elf": 3,
+}
 Way = Callable[[VM], Result]
 
 

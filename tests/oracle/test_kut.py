@@ -43,7 +43,9 @@ RUNGS = [
 ]
 
 
-def boot(name: str, environment: Path) -> tuple[Result, list[str]]:
+def boot(
+    name: str, environment: Path, cpus: int = 1, cmdline: str = ""
+) -> tuple[Result, list[str]]:
     """How the run ended, and the lines that the image printed."""
     image = Path(str(FOLDER)) / f"{name}.flat"
     if not image.exists():
@@ -52,6 +54,8 @@ def boot(name: str, environment: Path) -> tuple[Result, list[str]]:
     with VM(
         image,
         memory="128M",
+        cpus=cpus,
+        cmdline=cmdline,
         initrds=[environment],
         serial_output=serial.extend,
         max_instructions=MOST_INSTRUCTIONS,
@@ -75,3 +79,51 @@ def test_rung(expected: Expected, tmp_path: Path) -> None:
     assert result.status == PASSED, result.message + "\n" + text
     assert len([line for line in lines if line.startswith("PASS")]) == expected.passes, text
     assert not [line for line in lines if "unexpected failure" in line], text
+
+
+def environment_of(cpus: int, folder: Path) -> Path:
+    """What the images read about their machine; the loader passes their name as argument 0."""
+    path = folder / "env"
+    path.write_text(
+        ENVIRONMENT.replace("NR_CPUS=1", f"NR_CPUS={cpus}").replace("BOOTLOADER=1\n", "")
+    )
+    return path
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_kvm_clock_does_not_warp(cpus: int, tmp_path: Path) -> None:
+    environment = environment_of(cpus, tmp_path)
+    result, lines = boot("kvmclock_test", environment, cpus=cpus, cmdline="50000 1767225600")
+    text = "\n".join(lines)
+    assert result.status == PASSED, text
+    assert "PASS: 0 time warps detected" in lines
+    assert text.count("offset: 0)") == cpus
+    assert text.count("loops: 50000") == 4
+
+
+def test_hypercalls(tmp_path: Path) -> None:
+    result, lines = boot("hypercall", environment_of(1, tmp_path))
+    assert result.status == PASSED, lines
+    assert len([line for line in lines if line.startswith("PASS")]) == 4
+
+
+def test_asynchronous_page_faults(tmp_path: Path) -> None:
+    """The image touches 1 GiB; when it begins, 512 pages in the midst of it are swapped out."""
+    image = Path(str(FOLDER)) / "asyncpf.flat"
+    if not image.exists():
+        pytest.skip(f"{image} does not exist")
+    serial = bytearray()
+    with VM(
+        image, memory="1200M", initrds=[environment_of(1, tmp_path)],
+        serial_output=serial.extend, reboot=False,
+    ) as vm:  # fmt: skip
+        for _ in vm:  # its first exits; from the long loop on there are none but ours
+            if vm.pcpu.instructions > 100_000:
+                break
+        while not vm.is_stopped() and not vm.regs.rflags & 1 << 9:  # only the loop has it set
+            vm.scheduler.run(vm.clock.now + 200_000)
+        vm.pager.swap_out(0x30000000, 512 * 4096)
+        result = vm.run()
+    text = serial.decode(errors="replace")
+    assert result.status == PASSED, text
+    assert "PASS: Serviced 512 async page faults" in text

@@ -27,7 +27,7 @@ class GuestMemory:
         tables, ept_size = self.size + PRIVATE_PAGES * PAGE, pages_for(self.slots) * PAGE
         self.ram: Final = Ram(tables + ept_size)
         self.ept: Final = Ept(self.ram, tables, ept_size, self.slots)
-        self.absent: frozenset[int] = frozenset()
+        self.absent: set[int] = set()
         """Pages, by address, that the guest's next access is to exit at: they are swapped out."""
         self._pcpu: Pcpu | None = None
 
@@ -37,16 +37,27 @@ class GuestMemory:
 
     def set_absent(self, pages: Set[int]) -> None:
         """Choose the pages that are out: the EPT leads nowhere there."""
-        if pages == self.absent:
-            return
-        for page in sorted(pages - self.absent):
+        self.take_out(pages - self.absent)
+        self.put_back(self.absent - pages)
+
+    def take_out(self, pages: Set[int]) -> None:
+        """Have pages out, in addition to others."""
+        for page in sorted(pages):
             self.ept.unmap_page(page)
-        for page in sorted(self.absent - pages):
+        self.absent |= pages
+        self._forget_translations(bool(pages))
+
+    def put_back(self, pages: Set[int]) -> None:
+        """Have pages back that are out."""
+        for page in sorted(pages):
             at = self.hpa(page, PAGE)
             assert at is not None
             self.ept.map(Slot(page, PAGE, at))
-        self.absent = frozenset(pages)
-        if self._pcpu is not None:
+        self.absent -= pages
+        self._forget_translations(bool(pages))
+
+    def _forget_translations(self, changed: bool) -> None:
+        if changed and self._pcpu is not None:
             self._pcpu.invept(InvEpt.SINGLE_CONTEXT, self.ept.pointer())
 
     def private_page(self, number: int) -> int:

@@ -49,7 +49,7 @@ class Pager:
             raise UsageError(f"{size} bytes at guest-physical {gpa:#x} are not RAM")
         for page in pages:
             self._due.pop(page, None)
-        self._memory.set_absent(self._memory.absent | set(pages))
+        self._memory.take_out(set(pages) - self._memory.absent)
 
     def request(self, page: int) -> None:
         """Begin to bring a page back, unless that is under way."""
@@ -57,7 +57,7 @@ class Pager:
 
     def bring_back(self, page: int) -> None:
         """Have a page back at once: for the hypervisor's own accesses."""
-        self._memory.set_absent(self._memory.absent - {page})
+        self._memory.put_back({page} & self._memory.absent)
         self._due.pop(page, None)
         for listener in self.arrived:
             listener(page)

@@ -1,0 +1,79 @@
+"""A virtual CPU that only remembers what a dialect did to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hwmodel.mem.ram import PAGE
+from hwmodel.timing.clock import Clock
+from vmm.memory.guest import GuestMemory
+from vmm.pv.dialect import Machine, Processor
+
+EPOCH = 1_767_225_600
+
+
+@dataclass
+class FakeProcessor:
+    index: int
+    clock: Clock
+    offset: int = 0
+    level: int = 0
+    masked: bool = False
+    quiet: bool = True
+    injecting: bool = False
+    runnable_since: int = 0
+    deaf: bool = False
+    did: list[object] = field(default_factory=list)
+    settle: Callable[[Processor], None] | None = None
+
+    def tsc_offset(self) -> int:
+        return self.offset
+
+    def cpl(self) -> int:
+        return self.level
+
+    def flush_translations(self) -> None:
+        self.did.append("flush")
+
+    def waited(self) -> int:
+        return self.clock.now - self.runnable_since
+
+    def answers_to(self, apic_id: int) -> bool:
+        return apic_id == self.index
+
+    def interrupt(self, mode: int, vector: int) -> bool:
+        self.did.append((mode, vector))
+        return not self.deaf
+
+    def kick(self) -> None:
+        self.did.append("kick")
+
+    def yield_to(self, index: int) -> None:
+        self.did.append(("yield", index))
+
+    def before_apic(self, settle: Callable[[Processor], None]) -> None:
+        self.settle = settle
+
+    def end_of_interrupt(self) -> None:
+        self.did.append("eoi")
+
+    def ends_silently(self) -> bool:
+        return self.quiet
+
+    def takes_interrupts(self) -> bool:
+        return not self.masked
+
+    def raise_page_fault(self, address: int) -> None:
+        self.did.append(("#PF", address))
+
+    def injects_interrupt(self) -> bool:
+        return self.injecting
+
+
+def machine(cpus: int = 2, pages: int = 16) -> Machine:
+    """RAM at 0 and, behind a hole, at 1 MiB."""
+    memory = GuestMemory(((0, pages * PAGE), (1 << 20, pages * PAGE)))
+    return Machine(memory, Clock(), EPOCH, 2_500_000_000, 25_000_000, cpus)
+
+
+def processors(of: Machine) -> list[FakeProcessor]:
+    return [FakeProcessor(index, of.clock) for index in range(of.cpus)]
