@@ -195,6 +195,7 @@ void handle_refusal(struct engine *e);             /* after uc_emu_start came ba
 void resolve_pending(struct engine *e, const struct event *during);
 void raise_event(struct engine *e, struct event event);      /* exits if intercepted, else inject() */
 void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */
+void hold_back(struct engine *e, uint64_t hits);   /* a data breakpoint's #DB, until after the next instruction */
 bool events_blocked(const struct engine *e);
 bool in_mov_ss_shadow(const struct engine *e);
 void update_limit(struct engine *e);

@@ -130,7 +130,7 @@ static void debug_exception(struct engine *e, uint64_t dr6)
 }
 
 /* MOV SS holds a data breakpoint's trap back until after the next instruction. */
-static void hold_back(struct engine *e, uint64_t hits)
+void hold_back(struct engine *e, uint64_t hits)
 {
     e->debug.hits = hits;
     e->debug.let_in = e->stepping = true;
@@ -361,7 +361,7 @@ static void fetch_refused(struct engine *e, uint64_t linear, const struct block 
 
 void handle_refusal(struct engine *e)
 {
-    uint64_t linear = *e->invalid_address;
+    uint64_t linear = in_64bit_code(e) ? *e->invalid_address : (uint32_t)*e->invalid_address;   /* TCG jumps beyond 32 bits */
     const struct block *last = e->block;
     forget_exception(e);
     if (e->refusal.access == ACCESS_FETCH)

@@ -135,6 +135,11 @@ bool load_guest(struct engine *e, struct vcpu *v)
 void inject_at_entry(struct engine *e)
 {
     uint64_t info = *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD), *pending = field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS);
+    if (events_blocked(e)) {       /* held back for one instruction; what TF causes comes by itself */
+        if (*pending & PENDING_BREAKPOINTS)
+            hold_back(e, *pending & PENDING_BREAKPOINTS);
+        *pending = 0;
+    }
     if (info >> 31 & 1) {
         struct event ev = {.type = (enum event_type)(info >> 8 & 7), .vector = (uint8_t)info, .has_error = info >> 11 & 1,
                            .error = (uint32_t)*field(e, VMCS_VM_ENTRY_EXCEPTION_ERROR_CODE), .cr2 = e->vcpu->cr2,
@@ -145,7 +150,7 @@ void inject_at_entry(struct engine *e)
             monitor_trap(e, 0);
         else
             inject(e, ev);
-    } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS) && !events_blocked(e)) {
+    } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS)) {
         uint64_t cause = *pending & (PENDING_BREAKPOINTS | PENDING_BS);
         *pending = 0;
         raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = cause});
@@ -159,6 +164,14 @@ static void save_segment(struct engine *e, int seg)
     *field(e, VMCS_GUEST_ES_BASE + seg) = s.base;
     *field(e, VMCS_GUEST_ES_LIMIT + seg) = s.limit;
     *field(e, VMCS_GUEST_ES_AR_BYTES + seg) = flags_to_access_rights(s.flags);
+}
+
+/* In a shadow, the debug traps that it holds back. */
+static void save_pending(struct engine *e)
+{
+    uint64_t hits = e->debug.hits & PENDING_BREAKPOINTS;
+    if (events_blocked(e))
+        *field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS) = hits | (hits ? PENDING_ENABLED_BREAKPOINT : 0) | (e->guest_tf ? PENDING_BS : 0);
 }
 
 void save_guest(struct engine *e)
@@ -182,6 +195,7 @@ void save_guest(struct engine *e)
     *field(e, VMCS_GUEST_IDTR_BASE) = c->idt.base;
     *field(e, VMCS_GUEST_IDTR_LIMIT) = c->idt.limit;
     uint64_t shadow = !events_blocked(e) ? 0 : in_mov_ss_shadow(e) ? INTERRUPTIBILITY_BLOCKING_BY_MOV_SS : INTERRUPTIBILITY_BLOCKING_BY_STI;
+    save_pending(e);
     *field(e, VMCS_GUEST_INTERRUPTIBILITY_INFO) = shadow | (e->nmi_blocked ? INTERRUPTIBILITY_BLOCKING_BY_NMI : 0);
 }
 

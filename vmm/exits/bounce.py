@@ -13,7 +13,6 @@ import capstone
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.paging import InvEpt
 from hwmodel.vmx.exit import Exit
-from vmm.memory.ept import Slot
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
     kept = bytes(page)
     page[:] = bytes(_PAGE)
     page[offset : offset + size] = before
-    outcome = _step(vcpu, Slot(gpa - offset, _PAGE, at))
+    outcome = _step(vcpu, gpa - offset, at)
     if outcome is None:
         return None
     after = bytes(page[offset : offset + size])
@@ -52,12 +51,12 @@ def try_bounce(vcpu: "Vcpu", vmexit: Exit) -> Outcome | None:
     return outcome
 
 
-def _step(vcpu: "Vcpu", stand_in: Slot) -> Outcome | None:
+def _step(vcpu: "Vcpu", gpa: int, stand_in: int) -> Outcome | None:
     """Run one instruction; None if it needs a second device page, which nothing stands in for."""
     ept, rip = vcpu.memory.ept, vcpu.regs.rip
-    ept.map(stand_in)
+    kept = ept.replace_page(gpa, ept.page(stand_in))
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
-    ept.unmap_page(stand_in.gpa)
+    ept.replace_page(gpa, kept)
     vcpu.pcpu.invept(InvEpt.SINGLE_CONTEXT, ept.pointer())
     if vmexit.reason == ExitReason.EPT_VIOLATION and vcpu.regs.rip == rip:
         return None

@@ -68,7 +68,23 @@ class Ept:
 
     def unmap_page(self, gpa: int) -> None:
         """Take one 4 KiB page away; a large page that holds it is mapped in smaller ones."""
-        self._set(gpa, 0, PAGE)
+        self.replace_page(gpa, 0)
+
+    def page(self, hpa: int) -> int:
+        """Return an entry that maps a 4 KiB page to `hpa`, writable."""
+        return self._leaf(hpa, PAGE, writable=True)
+
+    def replace_page(self, gpa: int, entry: int) -> int:
+        """Make `entry` map one 4 KiB page (0: none does) and return the entry that did.
+
+        Tables that map nothing any more are given back: a guest chooses the addresses.
+        """
+        table, index = self._table_for(gpa, PAGE), _index(gpa, 1)
+        old = self._read(table, index)
+        self._write(table, index, entry)
+        if not entry:
+            self._prune(gpa)
+        return old
 
     def entry(self, gpa: int) -> tuple[int, int]:
         """Return the entry that maps `gpa`, or the one that is not present, and its level."""
@@ -96,6 +112,10 @@ class Ept:
         )  # fmt: skip
 
     def _set(self, gpa: int, entry: int, size: int) -> None:
+        self._write(self._table_for(gpa, size), _index(gpa, LEAF_LEVELS[size]), entry)
+
+    def _table_for(self, gpa: int, size: int) -> int:
+        """Return the table whose entry maps a page of `size` at `gpa`; make what is not there."""
         table = self.root
         for level in range(self._levels, LEAF_LEVELS[size], -1):
             index = _index(gpa, level)
@@ -104,7 +124,17 @@ class Ept:
                 upper = self._split(upper, level)
                 self._write(table, index, upper)
             table = upper & _FRAME
-        self._write(table, _index(gpa, LEAF_LEVELS[size]), entry)
+        return table
+
+    def _prune(self, gpa: int) -> None:
+        path = [self.root]
+        for level in range(self._levels, 1, -1):
+            path.append(self._read(path[-1], _index(gpa, level)) & _FRAME)
+        for level, table in enumerate(reversed(path[1:]), start=1):
+            if any(self._ram.view[table : table + PAGE]):
+                return
+            self._write(path[-level - 1], _index(gpa, level + 1), 0)
+            self._free.append(table)
 
     def _split(self, large: int, level: int) -> int:
         """Return a pointer to a new table that maps what the entry at `level` mapped."""
