@@ -188,7 +188,7 @@ static bool write_base(struct engine *e, const struct insn *i)
     if (!in_64bit_code(e) || !(e->core->cr[4] & CR4_FSGSBASE))
         return raise_fault(e, 6, 0);
     uint64_t value = i->operand_size == 8 ? e->core->regs[i->modrm_rm] : (uint32_t)e->core->regs[i->modrm_rm];
-    if (!is_canonical(e, value))
+    if (!fits_register(e, value))
         return raise_fault(e, 13, 0);
     e->core->segs[i->id == X86_INS_WRFSBASE ? FS : GS].base = value;
     return done(e, i);

@@ -140,6 +140,7 @@ bool mem_write(struct engine *e, uint64_t linear, const void *from, size_t n, en
 bool mem_check(struct engine *e, uint64_t linear, size_t n, enum access access, enum rights rights);  /* would it fault? */
 bool mem_fetch(struct engine *e, uint64_t linear, void *to, size_t n);
 bool is_canonical(const struct engine *e, uint64_t linear);
+bool fits_register(const struct engine *e, uint64_t linear);   /* canonical, where an address is only kept */
 
 /* ---- raising: both return false so that `return raise_fault(...)` reads well ---- */
 bool raise_fault(struct engine *e, int vector, uint32_t error);      /* with error code if the vector has one */

@@ -88,7 +88,7 @@ static bool invpcid_is_valid(struct engine *e, uint64_t type, const uint64_t des
         return false;
     if (named && descriptor[0] && !(e->core->cr[4] & CR4_PCIDE))
         return false;
-    return type != INVPCID_ADDRESS || is_canonical(e, descriptor[1]);
+    return type != INVPCID_ADDRESS || fits_register(e, descriptor[1]);
 }
 
 static void invalidate_pcid(struct engine *e, enum invpcid type, uint32_t pcid, uint64_t linear)

@@ -67,6 +67,7 @@ struct mmu {
     bool ept_dirty, mode_based, logs_pages;        /* accessed and dirty flags; execute control; PML */
     uint64_t beyond;               /* address bits from MAXPHYADDR to 51 */
     bool has_1g;
+    int unused_linear_bits;        /* of a register that holds an address, whatever CR4.LA57 says */
     /* tags */
     uint32_t next_tag, next_context;
     uint32_t vpid, pcid;

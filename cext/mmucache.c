@@ -10,7 +10,7 @@
 
 /* Larger than any processor's, for --timing fast: what is not told apart there need not be slow either. */
 static const struct paging_model large = {
-    .physical_bits = 46, .has_1g = 1, .level_count = 1,
+    .physical_bits = 46, .linear_bits = 48, .has_1g = 1, .level_count = 1,
     .level = {{.level = 2, .kinds = KIND_DATA | KIND_CODE, .sizes = 1 << PAGE_4K, .sets = TLB_ENTRIES, .ways = 1}},
     .structure = {{512, 1}, {64, 1}, {16, 1}, {4, 1}}, .nested = {2048, 1},
 };
@@ -87,6 +87,7 @@ int engine_set_paging(struct engine *e, const struct paging_model *model, uint32
         return -1;
     e->mmu.beyond = ((1ull << 52) - 1) & ~((1ull << model->physical_bits) - 1);
     e->mmu.has_1g = model->has_1g;
+    e->mmu.unused_linear_bits = model->linear_bits == 57 ? 7 : 16;
     if (!shape(e, fidelity == TLB_LARGE ? &large : model, fidelity))
         return -1;
     mmu_wipe(e);

@@ -80,6 +80,7 @@ struct cache_geometry { uint32_t sets, ways; };
 struct tlb_geometry { uint32_t level, kinds, sizes, sets, ways; };     /* bits: 1 data, 2 code; 1 4K, 2 2M, 4 1G */
 struct paging_model {
     uint32_t physical_bits;        /* MAXPHYADDR, 32 to 52 */
+    uint32_t linear_bits;          /* the most that it can use: 48, or 57 */
     uint32_t has_1g;
     uint32_t level_count;
     struct tlb_geometry level[8];

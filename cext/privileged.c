@@ -245,7 +245,7 @@ static bool access_msr(struct engine *e, const struct insn *i)
         return done(e, i);
     }
     bool upper_reserved = msr == MSR_SYSCALL_MASK || msr == MSR_TSC_AUX || msr == MSR_IA32_PKRS;
-    if ((holds_address(msr) && !is_canonical(e, value)) || (upper_reserved && value >> 32))
+    if ((holds_address(msr) && !fits_register(e, value)) || (upper_reserved && value >> 32))
         return raise_fault(e, 13, 0);
     *reg = msr == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value;
     if (msr == MSR_IA32_PKRS)
@@ -267,7 +267,7 @@ static bool load_table(struct engine *e, const struct insn *i, struct core_segme
         return false;
     memcpy(&limit, image, 2);
     memcpy(&base, image + 2, wide ? 8 : 4);
-    if (wide && !is_canonical(e, base))
+    if (wide && !fits_register(e, base))
         return raise_fault(e, 13, 0);
     table->base = !wide && i->operand_size == 2 ? base & 0xffffff : base;
     table->limit = limit;
@@ -304,7 +304,7 @@ static bool invlpg(struct engine *e, const struct insn *i)
     uint64_t linear = operand_address(e, i);
     if (exiting(e, PRIMARY_INVLPG_EXITING))
         return instruction_exit(e, i, EXIT_INVLPG, linear);
-    if (is_canonical(e, linear))
+    if (fits_register(e, linear))
         invalidate_page(e, linear);
     return done(e, i);
 }

@@ -153,7 +153,7 @@ static bool read_system(struct engine *e, uint16_t selector, unsigned type, unsi
         return true;
     if (!read_upper_half(e, FAULT_GP, 0, d))
         return false;
-    return is_canonical(e, base_of(d)) || selector_fault(e, FAULT_GP, selector, 0);
+    return fits_register(e, base_of(d)) || selector_fault(e, FAULT_GP, selector, 0);
 }
 
 bool load_ldtr(struct engine *e, uint16_t selector)

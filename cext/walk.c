@@ -19,6 +19,13 @@ bool is_canonical(const struct engine *e, uint64_t linear)
     return !in_long_mode(e) || (uint64_t)((int64_t)(linear << unused) >> unused) == linear;
 }
 
+/* What bases and INVPCID's descriptor may hold: canonical for the widest mode that the processor has. */
+bool fits_register(const struct engine *e, uint64_t linear)
+{
+    int unused = e->mmu.unused_linear_bits;
+    return (uint64_t)((int64_t)(linear << unused) >> unused) == linear;
+}
+
 bool raise_page_fault(struct engine *e, uint64_t linear, uint32_t error)
 {
     raise_fault(e, 14, error);

@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from hwmodel.arch.controls import (
     EntryControls,
@@ -18,7 +18,9 @@ from hwmodel.arch.controls import (
     Tertiary,
 )
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
+from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
@@ -99,6 +101,39 @@ class Pcpu:
     def check_passes(self, vmcs: Vmcs, index: int) -> bool:
         """Make one entry check, by its number in `check_names()`."""
         return bool(lib.entry_check_passes(self._native, vmcs.native, index))
+
+    @classmethod
+    def of_model(cls, ram: Ram, clock: Clock, model: CpuModel) -> Self:
+        """Make one with a CPU model's address widths and all of VT-x that is implemented."""
+        widths = replace(
+            Capabilities.implemented(),
+            physical_bits=model.physical_bits,
+            linear_bits=model.linear_bits,
+        )
+        made = cls(ram, clock, widths)
+        made.set_paging(model, Fidelity.LARGE)
+        return made
+
+    def set_paging(self, model: CpuModel, fidelity: Fidelity) -> None:
+        """Translate as the model does, and remember as much of it; forgets all translations."""
+        native = ffi.new("struct paging_model *", {"level_count": len(model.translation.tlbs)})
+        native.physical_bits, native.linear_bits = model.physical_bits, model.linear_bits
+        native.has_1g = "pdpe1gb" in model.features
+        for cell, tlb in zip(native.level, model.translation.tlbs, strict=False):
+            cell.level, cell.kinds, cell.sizes = tlb.level, tlb.kinds, tlb.sizes
+            cell.sets, cell.ways = tlb.geometry.sets, tlb.geometry.ways
+        caches = (*model.translation.structures, model.translation.nested)
+        for cell, geometry in zip((*native.structure, native.nested), caches, strict=True):
+            cell.sets, cell.ways = geometry.sets, geometry.ways
+        if lib.engine_set_paging(self._native, native, fidelity):
+            raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
+
+    def mmu_counters(self) -> dict[str, int | list[int]]:
+        """Return what the memory-management unit counted; lists are by page size or level."""
+        native = lib.engine_mmu_counters(self._native)
+        names = [name for name, _ in ffi.typeof("struct mmu_counters").fields]
+        values = ((name, getattr(native, name)) for name in names)
+        return {name: v if isinstance(v, int) else list(v) for name, v in values}
 
     def close(self) -> None:
         """Free the engine and all it holds; using the pCPU afterwards is an error."""

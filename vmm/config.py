@@ -14,13 +14,13 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MEMORY_MIN, MEMORY_MAX = MIB, 512 * GIB
 CPUS_MAX = 255  # xAPIC identifiers are one byte, and 0xff means everyone
-DEFAULT_CPU_MODEL = "cascade-lake"
 
 
 class Technique(StrEnum):
@@ -115,7 +115,7 @@ class Config:
     balloon: str | None = None
     shares: tuple[str, ...] = ()
     timing: Timing = Timing.FAST
-    cpu_model: str = DEFAULT_CPU_MODEL
+    cpu_model: str = model.DEFAULT_MODEL
     trace: Path | None = None
     stats: Stats = Stats.TABLE
     stats_file: Path | None = None
@@ -175,6 +175,9 @@ def _check_values(config: Config) -> None:
     for name in ("max_cycles", "max_instructions"):
         if (limit := getattr(config, name)) is not None:
             _in_range("--" + name.replace("_", "-"), limit, 1, (1 << 63) - 1)
+    if config.cpu_model not in model.names():
+        known = ", ".join(model.names())
+        raise UsageError(f"--cpu-model {config.cpu_model!r} is not known; use one of {known}")
     if config.kaslr is not None:
         _in_range("--kaslr", config.kaslr, 0, (1 << 63) - 1)
     if config.timeout is not None and not (0 < config.timeout < math.inf):
@@ -191,10 +194,6 @@ def _check_built(config: Config) -> None:
         raise NotBuiltError(f"--mmu {config.mmu} is not built yet; use ept")
     if config.timing is not Timing.FAST:
         raise NotBuiltError(f"--timing {config.timing} is not built yet; use fast")
-    if config.cpu_model != DEFAULT_CPU_MODEL:
-        raise NotBuiltError(
-            f"--cpu-model {config.cpu_model!r} is not built yet; use {DEFAULT_CPU_MODEL}"
-        )
     for name, option in _UNBUILT.items():
         if getattr(config, name):
             raise NotBuiltError(f"{option} is not built yet; leave it out")

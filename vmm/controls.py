@@ -59,10 +59,10 @@ def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, in
     vmcs[Field.GUEST_CR4] |= CR4_FORCED
 
 
-def write_msr_bitmap(memory: GuestMemory) -> None:
+def write_msr_bitmap(memory: GuestMemory, features: frozenset[str]) -> None:
     """Fill the bitmap page: everything exits but what passes ("MSR-Bitmap Address")."""
     bitmap = bytearray(b"\xff" * 4096)
-    for msr in PASSED_MSRS:
+    for msr in (*PASSED_MSRS, *((Msr.IA32_PKRS,) if "pks" in features else ())):
         half, index = (1024, msr - 0xC000_0000) if msr >= 0xC000_0000 else (0, msr)
         for direction in (0, 2048):
             bitmap[direction + half + index // 8] &= ~(1 << index % 8)

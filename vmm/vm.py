@@ -93,11 +93,11 @@ class VM:
 
     def _build(self) -> None:
         try:
-            self.pcpu = Pcpu(self.memory.ram, self.clock)
+            self.pcpu = Pcpu.of_model(self.memory.ram, self.clock, self.model)
         except EngineError as error:
             raise InternalError(f"the engine cannot be made: {error}") from None
         self.memory.attach(self.pcpu)
-        write_msr_bitmap(self.memory)
+        write_msr_bitmap(self.memory, self.model.features)
         self.board = self._make_board()
         self.peripherals.plug(self.board, self.memory, self.clock)
         self.vcpus = self._make_vcpus()

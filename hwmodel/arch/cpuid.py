@@ -1,7 +1,8 @@
 """CPUID: what each leaf says, derived from a CPU model.
 
 `Cpuid` is the table that a processor answers from. What a register changes at run time (OSXSAVE,
-the APIC bit) is laid over it by `query`; leaves from 0x40000000 on are the hypervisor's to fill.
+OSPKE, the APIC bit) is laid over it by `query`; leaves from 0x40000000 on are the hypervisor's to
+fill.
 """
 
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class Cpuid:
         if leaf > (HIGHEST_EXTENDED if leaf >= 0x80000000 else HIGHEST_BASIC):
             leaf = HIGHEST_BASIC
         answer = self.leaves.get((leaf, subleaf if leaf in BY_SUBLEAF else 0), Leaf())
+        if leaf == 7 and subleaf == 0 and Cr4(cr4).pke:
+            return answer._replace(ecx=answer.ecx | bit("ospke"))
         if leaf == 1:
             return self._personal(answer, apic_id, Cr4(cr4), apic_enabled)
         if leaf == 0xB:

@@ -186,6 +186,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "la57": ("lm",),
     "fsgsbase": ("lm",),
     "pku": ("lm",),
+    "pks": ("lm",),
     "rdtscp": ("tsc",),
     "tsc_deadline": ("apic", "tsc"),
     "x2apic": ("apic",),

@@ -13,6 +13,7 @@ from typing import Self
 from hwmodel.arch.features import BY_NAME, NEEDS
 from hwmodel.arch.sourced import ModelError, SourcedTable
 from hwmodel.arch.speculation import ARCH_CAPABILITIES
+from hwmodel.arch.translation import TranslationCaches
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "cascade-lake"
@@ -39,7 +40,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class CpuModel:
-    """A processor: identity, address widths, clocks in Hz, features by name, caches."""
+    """A processor: identity, address widths, clocks in Hz, features by name, caches, TLBs."""
 
     name: str
     vendor: str
@@ -56,6 +57,7 @@ class CpuModel:
     immunities: frozenset[str]
     """Names of bits in IA32_ARCH_CAPABILITIES."""
     caches: tuple[Cache, ...]
+    translation: TranslationCaches
 
     @classmethod
     def load(cls, name: str = DEFAULT_MODEL, folder: Path = MODELS) -> Self:
@@ -90,6 +92,7 @@ class CpuModel:
                 name for group in file.rows("immunities") for name in group.names("names")
             ),
             caches=tuple(_cache(row) for row in file.rows("caches")),
+            translation=TranslationCaches.read(file),
         )
         for section in (identity, widths, clocks, file):
             section.done()

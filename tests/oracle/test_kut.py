@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hwmodel.arch.model import DEFAULT_MODEL
 from vmm import VM, Result
 
 pytestmark = pytest.mark.oracle
@@ -30,6 +31,7 @@ class Expected:
     image: str
     passes: int
     may_skip: bool = False
+    cpu_model: str = DEFAULT_MODEL
 
 
 RUNGS = [
@@ -39,12 +41,17 @@ RUNGS = [
     Expected("tsc", 3),
     Expected("idt_test", 4),
     Expected("eventinj", 13),
+    Expected("smap", 18),
+    Expected("pku", 7),
+    Expected("pks", 7, cpu_model="sapphire-rapids"),
+    Expected("pcid", 2),
+    Expected("la57", 52, may_skip=True, cpu_model="sapphire-rapids"),
     Expected("umip", 21, may_skip=True),
 ]
 
 
 def boot(
-    name: str, environment: Path, cpus: int = 1, cmdline: str = ""
+    name: str, environment: Path, cpus: int = 1, cmdline: str = "", cpu_model: str = DEFAULT_MODEL
 ) -> tuple[Result, list[str]]:
     """How the run ended, and the lines that the image printed."""
     image = Path(str(FOLDER)) / f"{name}.flat"
@@ -56,6 +63,7 @@ def boot(
         memory="128M",
         cpus=cpus,
         cmdline=cmdline,
+        cpu_model=cpu_model,
         initrds=[environment],
         serial_output=serial.extend,
         max_instructions=MOST_INSTRUCTIONS,
@@ -69,7 +77,7 @@ def boot(
 def test_rung(expected: Expected, tmp_path: Path) -> None:
     environment = tmp_path / "env"
     environment.write_text(ENVIRONMENT)
-    result, lines = boot(expected.image, environment)
+    result, lines = boot(expected.image, environment, cpu_model=expected.cpu_model)
     text = "\n".join(lines[-60:])
     assert not [line for line in lines if line.startswith("FAIL")], text
     skipped = [line for line in lines if line.startswith("SKIP") or "not available" in line]

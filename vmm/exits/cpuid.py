@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _LOW: Final = 0xFFFF_FFFF
-_CHANGING: Final = frozenset({1, 0xD})  # follow CR4 and the APIC's enable bit
+_CHANGING: Final = frozenset({1, 7, 0xD})  # follow CR4 and the APIC's enable bit
 _KEPT: Final = 1024  # a guest can ask for any subleaf
 _HYPERVISOR: Final = 0x4000_0000
 _SIGNATURE: Final = (_HYPERVISOR, *unpack("<3I", b"ring1ring1\0\0"))

@@ -19,9 +19,10 @@ _CD, _NW = int(Cr0.of(cd=1)), int(Cr0.of(nw=1))
 _PAE, _LA57, _PCIDE = int(Cr4.of(pae=1)), int(Cr4.of(la57=1)), int(Cr4.of(pcide=1))
 _CR0_RELOADS_PDPTES: Final = int(Cr0.of(pg=1, cd=1, nw=1))
 _CR4_RELOADS_PDPTES: Final = int(Cr4.of(pae=1, pge=1, pse=1, smep=1))
+_PCID: Final = 0xFFF
 _LME, _LMA = 1 << 8, 1 << 10
 _CS_L: Final = 1 << 13
-_PDPTE_RESERVED: Final = 0xFFF0_0000_0000_01E6 | ((1 << 52) - 1 & -(1 << 46))
+_PDPTE_RESERVED: Final = 0x1E6  # and the address bits from MAXPHYADDR on
 
 CR0_HOST_OWNED: Final = int(Cr0.of(pe=1, pg=1, cd=1, nw=1, ne=1))
 CR4_GUEST_OWNED: Final = int(Cr4.of(tsd=1, de=1, pce=1, osfxsr=1, osxmmexcpt=1, fsgsbase=1))
@@ -67,8 +68,12 @@ def _set_cr0(vcpu: "Vcpu", value: int) -> bool:
 
 
 def _is_valid_cr0(vcpu: "Vcpu", value: int) -> bool:
-    """Manual, MOV to CR: upper half; PG without PE; NW without CD; PG cleared in 64-bit code."""
+    """Manual, MOV to CR: upper half; PG without PE; NW without CD; PG cleared in 64-bit code or
+    with PCIDs.
+    """
     if value >> 32 or value & (_PG | _PE) == _PG or value & (_NW | _CD) == _NW:
+        return False
+    if not value & _PG and vcpu.regs.cr4 & _PCIDE:
         return False
     return bool(value & _PG) or vcpu.code_bits() != 64
 
@@ -87,12 +92,12 @@ def _set_cr4(vcpu: "Vcpu", value: int) -> bool:
         return False
     if long_mode and (not value & _PAE or (value ^ old) & _LA57):
         return False
+    if value & ~old & _PCIDE and (not long_mode or vcpu.regs.cr3 & _PCID):
+        return False
     pae_paging = vcpu.regs.cr0 & _PG and value & _PAE and not long_mode
     if pae_paging and (value ^ old) & _CR4_RELOADS_PDPTES and not load_pdptes(vcpu, vcpu.regs.cr3):
         return False
-    if (value ^ old) & int(Cr4.of(pge=1)):
-        vcpu.pcpu.flush_tlb()
-    vcpu.set_cr4(value)
+    vcpu.set_cr4(value)  # the entry sees what paging depends on, and invalidates
     return True
 
 
@@ -112,7 +117,8 @@ def load_pdptes(vcpu: "Vcpu", cr3: int) -> bool:
     else:
         raw = vcpu.memory.ram.view[at : at + 32]
         entries = [int.from_bytes(raw[n : n + 8], "little") for n in range(0, 32, 8)]
-    if any(entry & 1 and entry & _PDPTE_RESERVED for entry in entries):
+    reserved = _PDPTE_RESERVED | -(1 << vcpu.cpuid.model.physical_bits)
+    if any(entry & 1 and entry & reserved for entry in entries):
         return False
     fields = (Field.GUEST_PDPTR0, Field.GUEST_PDPTR1, Field.GUEST_PDPTR2, Field.GUEST_PDPTR3)
     for field, entry in zip(fields, entries, strict=True):

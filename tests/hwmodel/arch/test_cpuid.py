@@ -54,10 +54,10 @@ def test_caches_have_the_parts_sizes(cpuid: Cpuid) -> None:
 
 
 def test_only_what_the_engine_can_do_is_offered(cpuid: Cpuid) -> None:
-    """Unicorn's core has no AVX, PCID, UMIP, nor XSAVE state that we keep."""
-    absent = {"avx", "avx2", "fma", "xsave", "osxsave", "pcid", "umip", "rdseed", "erms"}
+    """Unicorn's core has no AVX, UMIP, nor XSAVE state that we keep."""
+    absent = {"avx", "avx2", "fma", "xsave", "osxsave", "umip", "rdseed", "erms"}
     assert absent & cpuid.model.features == set()
-    assert cpuid.query(1).ecx & (1 << 28 | 1 << 26 | 1 << 17) == 0
+    assert cpuid.query(1).ecx & (1 << 28 | 1 << 26) == 0
     assert cpuid.query(1).ecx >> 31 == 1  # the hypervisor bit
     assert cpuid.query(0x80000001).edx >> 29 & 1  # long mode
 
@@ -83,6 +83,11 @@ def test_what_registers_change() -> None:
     assert cpuid.query(0xB, 2, apic_id=2) == (0, 0, 2, 2)
 
 
+def test_ospke_follows_cr4(cpuid: Cpuid) -> None:
+    assert cpuid.query(7).ecx >> 3 & 3 == 1
+    assert cpuid.query(7, cr4=1 << 22).ecx >> 3 & 3 == 3
+
+
 def test_address_widths(cpuid: Cpuid) -> None:
     assert cpuid.query(0x80000008).eax == 0x302E
     wide = Cpuid.of(CpuModel.load().plus("la57"))
@@ -92,15 +97,15 @@ def test_address_widths(cpuid: Cpuid) -> None:
 
 def test_register_bits_follow_the_features() -> None:
     model = CpuModel.load()
-    assert supported_cr4(model) == 0x3107FC
-    assert supported_cr4(model.plus("pcid")).pcide
-    assert supported_cr4(model.without("smep", "smap")) == 0x0107FC
+    assert supported_cr4(model) == 0x7307FC
+    assert supported_cr4(model.plus("la57")).la57
+    assert supported_cr4(model.without("smep", "smap", "pku")) == 0x0307FC
     assert supported_efer(model) == 0xD01
 
 
 def test_features_with_unmet_needs_are_refused() -> None:
     with pytest.raises(ModelError, match="'invpcid' needs 'pcid'"):
-        CpuModel.load().plus("invpcid")
+        CpuModel.load().without("pcid")
     with pytest.raises(ModelError, match="'aes' needs 'sse2'"):
         CpuModel.load().without("sse2")
     assert set(NEEDS) | {need for needs in NEEDS.values() for need in needs} <= set(BY_NAME)
