@@ -21,6 +21,7 @@ from vmm.errors import NotBuiltError, UsageError
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MEMORY_MIN, MEMORY_MAX = MIB, 512 * GIB
 CPUS_MAX = 255  # xAPIC identifiers are one byte, and 0xff means everyone
+NUMA_MAX, NUMA_MEMORY_MIN = 8, 4 * MIB  # nodes, and bytes of each
 
 
 class Technique(StrEnum):
@@ -102,6 +103,7 @@ class Config:
     dialects: tuple[str, ...] = ()
     cpus: int = 1
     memory: int = 256 * MIB
+    numa: int = 1
     cmdline: str = ""
     initrds: tuple[Module, ...] = ()
     kernel_entry: KernelEntry = KernelEntry.AUTO
@@ -166,6 +168,7 @@ def parse_size(text: str | int) -> int:
 def _check_values(config: Config) -> None:
     """Refuse values out of range, naming the option as the command line spells it."""
     _in_range("--cpus", config.cpus, 1, CPUS_MAX)
+    _in_range("--numa", config.numa, 1, min(NUMA_MAX, max(config.memory // NUMA_MEMORY_MIN, 1)))
     if not MEMORY_MIN <= config.memory <= MEMORY_MAX:
         raise UsageError(
             f"--memory {size_text(config.memory)} is out of range; give from 1M to 512G"
@@ -314,6 +317,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "kaslr": _number,
     "dialects": _words,
     "cpus": _number,
+    "numa": _number,
     "memory": lambda name, value: {name: parse_size(value)},
     "initrds": _modules,
     "disks": _disks,

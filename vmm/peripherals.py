@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from vmm.boardmap import VIRTIO_MMIO, VIRTIO_MMIO_LINES
+from vmm.boot.memmap import ram_slots
 from vmm.config import Config
 from vmm.devices.device import Clock
 from vmm.devices.platform import Board
@@ -12,6 +14,7 @@ from vmm.disks import Disk, TransportKind
 from vmm.errors import UsageError
 from vmm.firmware.build import build_tables
 from vmm.firmware.description import Description, MmioDevice
+from vmm.firmware.numa import distances, divide
 from vmm.host.sources import Door, HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.outside import Outside
@@ -90,7 +93,11 @@ class Peripherals:
 
     def acpi_tables(self) -> tuple[int, bytes]:
         """Return where the ACPI tables go, and the tables."""
-        described = Description(cpus=self._config.cpus, mmio_devices=tuple(self._mmio))
+        config, nodes = self._config, self._config.numa
+        described = Description(config.cpus, tuple(self._mmio))
+        if nodes > 1:
+            shares = divide(nodes, config.cpus, ram_slots(config.memory))
+            described = replace(described, nodes=shares, distances=distances(nodes))
         data, rsdp = build_tables(described)
         return rsdp, data
 

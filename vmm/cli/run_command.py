@@ -42,6 +42,9 @@ def run(
     ] = None,
     cpus: Annotated[str | None, _text("--cpus", "N", "Processors [1].")] = None,
     memory: Annotated[str | None, _text("--memory", "SIZE", "RAM [256M].")] = None,
+    numa: Annotated[
+        str | None, _text("--numa", "N", "Nodes that share processors and memory [1].")
+    ] = None,
     cmdline: Annotated[str | None, _text("--cmdline", "S", "Words for the guest.")] = None,
     initrd: Annotated[
         list[str] | None,
@@ -114,6 +117,7 @@ def run(
             dialects=dialect,
             cpus=cpus,
             memory=memory,
+            numa=numa,
             cmdline=cmdline,
             initrds=initrd,
             kernel_entry=kernel_entry,

@@ -48,12 +48,12 @@ def dsdt_body(machine: Description) -> bytes:
             name("\\_S5", package(POWER_OFF_TYPE, POWER_OFF_TYPE, 0, 0)),
             name("\\PICM", 0),
             method("\\_PIC", 1, store(argument(0), "\\PICM")),
-            scope("\\_SB", _pci(), _reserved(), *_legacy(), *_mmio(machine.mmio_devices)),
+            scope("\\_SB", _pci(machine), _reserved(), *_legacy(), *_mmio(machine.mmio_devices)),
         )
     )
 
 
-def _pci() -> bytes:
+def _pci(machine: Description) -> bytes:
     """The root bridge: what it passes on, and where its devices' interrupts go.
 
     Not PCI Express (PNP0A08): nothing behind it is, and there is no _OSC to negotiate.
@@ -62,6 +62,7 @@ def _pci() -> bytes:
         "PCI0",
         name("_HID", eisa_id("PNP0A03")),
         name("_UID", 0),
+        *([name("_PXM", 0)] if machine.nodes else []),
         name("_CRS", resources(
             bus_window(0, 0),
             ports(PCI_CONFIG_PORT, 8),
