@@ -89,7 +89,7 @@ class Boot:
 
     def say(self, *lines: str, **options: Any) -> tuple[str, Result]:
         """Boot, type each line at a prompt, then poweroff; return the output and the end."""
-        steps: list[Any] = [(PROMPT, f"{line}\n".encode()) for line in (*lines, "poweroff -f")]
+        steps: list[Any] = [(PROMPT, f"{line}\n".encode()) for line in (*lines, "poweroff")]
         console = Console(steps)
         with self.vm(console, **options) as vm:
             result = vm.run()

@@ -1,7 +1,8 @@
 """The initramfs of the demo and of the boot tests: busybox, some modules, a shell as init.
 
 Init mounts what a Linux user expects, loads the driver of every device that is there, and starts
-/script, if another archive has put one there, or a shell on the console; then it powers off.
+/script, if another archive has put one there, or a shell on the console; then it powers off. What
+poweroff, reboot and halt send to init are the signals of busybox's own.
 """
 
 from pathlib import Path
@@ -30,13 +31,17 @@ for bus in pci acpi virtio; do
     done
 done
 cd /root
+trap 'sync; poweroff -f' USR2
+trap 'sync; reboot -f' TERM
+trap 'sync; halt -f' USR1
 echo '{READY}'
 if [ -e /script ]; then
-    sh /script
+    sh /script &
 else
     echo 'Linux in ring 1: leave with poweroff, or with Ctrl-A x.'
-    setsid cttyhack sh
+    setsid cttyhack sh &
 fi
+wait $!
 sync
 poweroff -f
 """

@@ -48,17 +48,21 @@ def select(folder: Path, wanted: Iterable[str] = WANTED) -> list[Module]:
 
 
 def dependency_file(modules: list[Module]) -> bytes:
-    """Return modules.dep: after each path those that must be loaded before, the nearest first."""
+    """Return modules.dep for ``modules`` in loading order.
+
+    After each path stand those to load before it, as depmod puts them: the first to load is last.
+    """
     known = {module.name: module for module in modules}
+    order = {module.name: index for index, module in enumerate(modules)}
 
-    def needed(module: Module) -> list[str]:
-        paths: list[str] = []
-        for name in module.depends:
-            if name in known:
-                paths += [known[name].path, *needed(known[name])]
-        return list(dict.fromkeys(paths))
+    def needed(module: Module) -> set[str]:
+        direct = {name for name in module.depends if name in known}
+        return direct.union(*(needed(known[name]) for name in direct))
 
-    lines = (f"{module.path}: {' '.join(needed(module))}".rstrip() for module in modules)
+    lines = []
+    for module in modules:
+        before = sorted(needed(module), key=lambda name: -order[name])
+        lines.append(" ".join([f"{module.path}:", *(known[name].path for name in before)]))
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -103,17 +103,24 @@ def _download(name: str, target: Path, options: Sequence[str]) -> None:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    try:
+    with _writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
-    except OSError as error:
-        raise PackageError(
-            f"{target.parent} cannot be written: {error.strerror}; set XDG_CACHE_HOME"
-        ) from None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the host refuses into a PackageError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise PackageError(
+            f"{folder} cannot be written: {error.strerror}; set XDG_CACHE_HOME"
+        ) from None
 
 
 def _own_lists() -> tuple[str, ...]:
@@ -123,8 +130,9 @@ def _own_lists() -> tuple[str, ...]:
 
 def _update_own_lists() -> None:
     folder = cache_folder() / "apt"
-    for part in ("lists/partial", "cache/archives/partial"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        for part in ("lists/partial", "cache/archives/partial"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
     done = _run(["apt-get", *_QUICK, *_NO_SANDBOX, *_own_lists(), "-q", "update"])
     if done.returncode:
         raise PackageError(f"the package lists cannot be fetched: {_reason(done)}")

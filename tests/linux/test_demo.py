@@ -1,0 +1,138 @@
+"""`ring1 demo linux` and `ring1 run vmlinuz` as processes: a terminal, none, no apt."""
+
+import hashlib
+import os
+import pty
+import secrets
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.linux.guests import PROMPT, Boot
+
+ROOT = Path(__file__).parents[2]
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "vmm", *map(str, words)]
+
+
+def ring1(*words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*words), cwd=ROOT, env={**os.environ, **environment}, capture_output=True,
+        text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class Typist:
+    """A process on a terminal of its own, and somebody who reads and types."""
+
+    def __init__(self, *words: object) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *command(*words)],
+            cwd=ROOT, start_new_session=True, stdin=slave, stdout=slave, stderr=slave,
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = b""
+
+    def read_until(self, text: bytes, start: int = 0) -> int:
+        """Read until ``text`` appears behind ``start``; return where it ends."""
+        until = time.monotonic() + 300
+        while (at := self.seen.find(text, start)) < 0:
+            assert time.monotonic() < until, self.seen[-2000:]
+            if select.select([self.master], [], [], 1)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536)
+                except OSError:  # the other side is gone
+                    assert text in self.seen, self.seen[-2000:]
+        return at + len(text)
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def end(self) -> int:
+        """Read to the end; return the status."""
+        self.read_until(b"status")
+        try:
+            return self.process.wait(timeout=60)
+        finally:
+            os.close(self.master)
+
+
+def test_on_a_terminal_to_a_prompt_and_off(cloud: Boot) -> None:
+    typist = Typist("demo", "linux", "--cmdline", "console=ttyS0 quiet cryptomgr.notests")
+    at = typist.read_until(PROMPT)
+    assert b"leave with poweroff, or with Ctrl-A x" in typist.seen
+    nonce = secrets.token_hex(16)
+    typist.type(f"echo {nonce} | sha256sum\r".encode())
+    digest = hashlib.sha256(f"{nonce}\n".encode()).hexdigest()
+    at = typist.read_until(digest.encode(), at)
+    typist.read_until(PROMPT, at)
+    typist.type(b"poweroff\r")
+    assert typist.end() == 0
+    assert b"VM-exits" in typist.seen
+
+
+@pytest.mark.slow
+def test_ctrl_a_x_leaves(cloud: Boot) -> None:
+    typist = Typist(
+        "run", cloud.kernel.image, "--initrd", cloud.initrd, "--cmdline", "console=ttyS0"
+    )
+    typist.read_until(b"Linux version")
+    typist.type(b"\x01x")
+    assert typist.end() == 130
+
+
+@pytest.mark.slow
+def test_without_a_terminal_a_script_runs(cloud: Boot) -> None:
+    done = ring1("demo", "linux")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert cloud.kernel.release in done.stdout.rpartition("ring1: ready")[2]
+    assert hashlib.sha256(b"ring 1\n").hexdigest() in done.stdout
+    assert "powers off by itself" in done.stderr
+    assert "VM-exits" in done.stderr
+
+
+def test_without_packages_the_demo_kernel(tmp_path: Path) -> None:
+    done = ring1("demo", "linux", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0
+    assert "no Linux: this host has no apt-get" in done.stderr
+    assert "Hello from ring 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("windows",), ("linux", "--flavour", "rt"), ("hello", "--memory", "much")]
+)
+def test_bad_words(words: tuple[str, ...]) -> None:
+    done = ring1("demo", *words)
+    assert done.returncode == 64
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help() -> None:
+    done = ring1("demo", "--help")
+    assert done.returncode == 0
+    assert "linux" in done.stdout
+
+
+def test_a_kernel_that_is_cut_short(cloud: Boot, tmp_path: Path) -> None:
+    image = cloud.kernel.image.read_bytes()
+    (tmp_path / "short").write_bytes(image[: len(image) // 2])
+    damaged = bytearray(image)
+    damaged[len(image) // 2 : len(image) // 2 + 4096] = bytes(4096)
+    (tmp_path / "damaged").write_bytes(damaged)
+    for name, word in (("short", "truncated"), ("damaged", "damaged")):
+        done = ring1("run", tmp_path / name)
+        assert done.returncode == 64
+        assert len(done.stderr.splitlines()) == 1
+        assert word in done.stderr
