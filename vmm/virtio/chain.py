@@ -32,8 +32,10 @@ class Buffer:
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Return up to `size` bytes from `offset`: fewer where the buffer ends."""
         view = self._memory.ram.view
-        pieces = [view[at : at + n] for at, n in self._pieces(offset, size)]
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        if size is not None and self.segments and 0 <= offset <= self.segments[0][1] - size:
+            at = self.segments[0][0] + offset  # a header, mostly
+            return bytes(view[at : at + max(size, 0)])
+        return b"".join(view[at : at + n] for at, n in self._pieces(offset, size))
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Store `data` at `offset`; return how many bytes found room."""
