@@ -8,6 +8,7 @@ from typing import Any, Final
 from vmm.errors import UsageError
 
 SERIAL_LENGTH: Final = 20  # bytes: VIRTIO_BLK_ID_BYTES
+QUEUES_MAX: Final = 16  # as many as there can be processors
 
 
 class ImageFormat(StrEnum):
@@ -44,6 +45,7 @@ class Disk:
     packed: bool = False
     speed: Speed = Speed.SSD
     serial: str = ""
+    queues: int = 1
 
     @classmethod
     def of(cls, text: "str | Path | Disk") -> "Disk":
@@ -81,9 +83,13 @@ def _parse(text: str, option: str) -> dict[str, Any]:
                 f"--disk {text!r}: {value!r} is no serial; give up to {SERIAL_LENGTH} letters"
             )
         return {key: value}
+    if key == "queues":
+        if not value.isascii() or not value.isdigit() or not 0 < int(value) <= QUEUES_MAX:
+            raise UsageError(f"--disk {text!r}: {value!r} queues; give from 1 to {QUEUES_MAX}")
+        return {key: int(value)}
     kind = _CHOICES.get(key)
     if kind is None:
-        known = ", ".join([*(f"{name}=..." for name in (*_CHOICES, "serial")), *_FLAGS])
+        known = ", ".join([*(f"{name}=..." for name in (*_CHOICES, "serial", "queues")), *_FLAGS])
         raise UsageError(f"--disk {text!r}: {option!r} is not an option; the options are {known}")
     try:
         return {key: kind(value)}

@@ -72,7 +72,10 @@ class Peripherals:
         for number, (disk, image) in enumerate(zip(self._config.disks, self._images, strict=True)):
             serial = disk.serial or f"ring1-{number}"
             timing = TIMINGS[disk.speed]
-            blk = Blk(f"disk{number}", context, image, timing, serial=serial, packed=disk.packed)
+            blk = Blk(
+                f"disk{number}", context, image, timing,
+                serial=serial, packed=disk.packed, queues=disk.queues,
+            )  # fmt: skip
             self.disks.append(blk)
             self.attach(board, blk, disk.transport)
         for device, place in self.outside.devices(context):

@@ -16,9 +16,10 @@ from vmm.errors import UsageError
 def test_words_become_a_disk(tmp_path: Path) -> None:
     assert Disk.of("a.img") == Disk(Path("a.img"))
     words = "a,format=raw,readonly,snapshot=off,transport=mmio,packed=on,speed=none,serial=x"
+    words += ",queues=4"
     assert Disk.of(words) == Disk(
         Path("a"), ImageFormat.RAW, readonly=True, transport=TransportKind.MMIO, packed=True,
-        speed=Speed.NONE, serial="x",
+        speed=Speed.NONE, serial="x", queues=4,
     )  # fmt: skip
     odd = tmp_path / "a,b=c"
     odd.touch()
@@ -38,6 +39,9 @@ def test_words_become_a_disk(tmp_path: Path) -> None:
         ("a,transport=", "transport ''"),
         ("a,serial=", "serial"),
         ("a,serial=" + "x" * 21, "20"),
+        ("a,queues=0", "queues"),
+        ("a,queues=17", "16"),
+        ("a,queues=x", "'x'"),
         ("a,", "''"),
         (",readonly", "names no file"),
     ],

@@ -9,7 +9,7 @@ _Image = Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="The kerne
 
 _DISK = (
     "A disk image, raw or qcow2; options: format=raw|qcow2, readonly, snapshot (writes are kept in "
-    "memory), transport=pci|mmio, packed, speed=ssd|hdd|none, serial=S; may be repeated."
+    "memory), transport=pci|mmio, packed, speed=ssd|hdd|none, serial=S, queues=N; may be repeated."
 )
 _NET = (
     "A network card: user[,hostfwd=tcp::2222-:22][,net=,host=,dns=,dhcpstart=,hostname=,restrict=],"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from vmm.errors import UsageError
+from vmm.storage import qemu_locks
 from vmm.storage.image import StorageError, Views, clear
 
 IOV_MAX: Final = 1024  # Linux, <limits.h>
@@ -102,11 +103,16 @@ class HostFile:
         try:
             fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
-                f"--disk {self.path} is locked: something else uses it; end that, or copy the image"
-            ) from None
+            raise self._locked() from None
         except OSError:
             return  # a file system without locks
+        if not qemu_locks.take(self.fd, read_only=self.read_only):
+            raise self._locked()
+
+    def _locked(self) -> UsageError:
+        return UsageError(
+            f"--disk {self.path} is locked: something else uses it; end that, or copy the image"
+        )
 
     def _fallocate(self, mode: int, offset: int, size: int) -> bool:
         """fallocate(2), which Python has not."""

@@ -311,3 +311,34 @@ def test_a_full_host_disk_costs_the_write_and_nothing_else(tmp_path: Path) -> No
     now = qemu.content(path, tmp_path / "raw")
     assert now[:4096] == b"keep" * 1024
     assert now[4 * MIB :][:4096] == b"more" * 1024
+
+
+def test_qemu_and_we_exclude_each_other(tmp_path: Path) -> None:
+    """Readers share; a writer of either kind keeps the other out."""
+    if qemu.QEMU_IO is None:
+        pytest.skip("qemu-io is not installed")
+    path = qemu.create(tmp_path / "a.qcow2", MIB)
+    for words, shared in (([], False), (["-r"], True)):
+        with subprocess.Popen(
+            [qemu.QEMU_IO, *words, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            other.stdin.write(b"read 0 512\n")
+            other.stdin.flush()
+            assert b"read 512/512" in other.stdout.readline()
+            with pytest.raises(UsageError, match="locked"):
+                open_image(path)
+            if shared:
+                open_image(path, read_only=True).close()
+            else:
+                with pytest.raises(UsageError, match="locked"):
+                    open_image(path, read_only=True)
+            other.communicate(b"quit\n")
+    for read_only in (False, True):
+        image = open_image(path, read_only=read_only)
+        words = ["-c", "read 0 512"] if not read_only else ["-c", "write 0 512"]
+        done = subprocess.run([qemu.QEMU_IO, *words, str(path)], capture_output=True, check=False)
+        assert done.returncode == 1
+        assert b"lock" in done.stderr
+        image.close()
