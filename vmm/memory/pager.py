@@ -42,13 +42,14 @@ class Pager:
         self.arrived: list[Listener] = []
 
     def swap_out(self, gpa: int, size: int) -> None:
-        """Take the pages of [gpa, gpa+size) out. Raises UsageError if they are not all RAM."""
+        """Take the pages of [gpa, gpa+size) out. Raises UsageError if they are not all RAM.
+
+        What is out stays out, and on its way if somebody waits for it.
+        """
         first = gpa & -PAGE
         pages = range(first, gpa + size, PAGE)
         if size <= 0 or self._memory.hpa(first, pages[-1] + PAGE - first) is None:
             raise UsageError(f"{size} bytes at guest-physical {gpa:#x} are not RAM")
-        for page in pages:
-            self._due.pop(page, None)
         self._memory.take_out(set(pages) - self._memory.absent)
 
     def request(self, page: int) -> None:
