@@ -73,7 +73,7 @@ class Boot:
     kernel: Kernel
     initrd: Path
 
-    def vm(self, console: Console, **options: Any) -> VM:
+    def vm(self, console: Console, /, **options: Any) -> VM:
         """Return a VM with somebody at its console."""
         given: dict[str, Any] = {
             "memory": "256M",

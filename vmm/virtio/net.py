@@ -1,8 +1,10 @@
 """The network device (virtio 1.2, "Network Device"): frames between a driver and a backend.
 
 Frames for the guest wait here until the modelled latency is over and the driver has buffers; what
-arrives meanwhile goes with the same interrupt. A frame with a partial checksum is completed here; a
-TCP segment larger than the MTU is offered only where the backend takes it whole.
+arrives meanwhile goes with the same interrupt. Frames of the guest go out at once; their buffers go
+back together a while later, so that a guest collects what it writes in small pieces meanwhile. A
+frame with a partial checksum is completed here; a TCP segment larger than the MTU is offered only
+where the backend takes it whole.
 """
 
 from collections import deque
@@ -30,9 +32,11 @@ RX, TX, CONTROL = 0, 1, 2
 QUEUE_SIZES: Final = (256, 256, 64)
 WAITING_MAX: Final = 1024  # frames for a driver without buffers; what comes then is dropped
 DEFAULT_MTU: Final = 1500
-LATENCY_NS: Final = 20_000  # from the wire to the interrupt; a vhost path takes 15 to 30 us
+RX_NS: Final = 20_000  # from the wire to the interrupt; a vhost path takes 15 to 30 us
+TX_NS: Final = 150_000  # from sending to giving buffers back: QEMU's x-txtimer (hw/net/virtio-net)
 CONTROL_MAX: Final = 2 + 2 * (4 + 6 * 4096)  # bytes of a control command that are looked at
 LINK_UP: Final = 1
+NEVER: Final = 1 << 62
 OK, ERROR = b"\0", b"\1"
 
 
@@ -65,10 +69,14 @@ class Net(VirtioDevice):
         *,
         mac: bytes,
         mtu: int = DEFAULT_MTU,
-        latency_ns: int = LATENCY_NS,
+        rx_ns: int = RX_NS,
+        tx_ns: int = TX_NS,
         packed: bool = False,
     ) -> None:
-        """`mac` is 6 bytes; the caller plugs `receive` into the backend."""
+        """`mac` is 6 bytes; the caller plugs `receive` into the backend.
+
+        `rx_ns` and `tx_ns` are how long received frames and sent buffers may be collected.
+        """
         super().__init__(
             name,
             context,
@@ -80,9 +88,11 @@ class Net(VirtioDevice):
         self.backend: Final = backend
         self.filter: Final = Filter(mac)
         self.dropped = 0  # frames that found no room, or made no sense
-        self._latency: Final = latency_ns * context.clock.frequency // 1_000_000_000
+        self._rx_cycles: Final = rx_ns * context.clock.frequency // 1_000_000_000
+        self._tx_cycles: Final = tx_ns * context.clock.frequency // 1_000_000_000
         self._waiting: deque[bytes] = deque()
-        self._due: int | None = None
+        self._sent: list[Chain] = []
+        self._rx_due = self._tx_due = NEVER
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from the wire."""
@@ -94,14 +104,14 @@ class Net(VirtioDevice):
             self.dropped += 1
             return
         self._waiting.append(frame)
-        if self._due is None:
-            self._due = self.context.clock.now + self._latency
+        if self._rx_due == NEVER:
+            self._rx_due = self.context.clock.now + self._rx_cycles
             self.rescheduled()
 
     def on_queue(self, index: int) -> None:
         """Receive buffers were added, or there is something to send or to obey."""
         if index == RX:
-            if self._due is None:
+            if self._rx_due == NEVER:
                 self._fill()
         elif index == TX:
             self._send_all()
@@ -111,40 +121,58 @@ class Net(VirtioDevice):
     def on_reset(self) -> None:
         """Forget waiting frames and the filter."""
         self._waiting.clear()
-        self._due = None
+        self._sent.clear()
+        self._rx_due = self._tx_due = NEVER
         self.filter.reset()
         self.config[:6] = self.filter.mac
 
+    def on_queue_reset(self, index: int) -> None:
+        """The driver has its buffers back."""
+        if index == TX:
+            self._sent.clear()
+            self._tx_due = NEVER
+
     def next_event(self) -> int | None:
-        """Return when frames reach the driver, or when the backend has something due."""
+        """Return when frames or buffers reach the driver, or the backend has something due."""
+        own = min(self._rx_due, self._tx_due)
         event = self.backend.next_event()
-        if self._due is None or (event is not None and event < self._due):
+        if event is not None and event < own:
             return event
-        return self._due
+        return own if own < NEVER else None
 
     def fire(self) -> None:
         """Do what is due."""
         event, now = self.backend.next_event(), self.context.clock.now
         if event is not None and event <= now:
             self.backend.fire()
-        if self._due is not None and self._due <= now:
-            self._due = None
+        if self._rx_due <= now:
+            self._rx_due = NEVER
             self._fill()
+        if self._tx_due <= now:
+            self._give_back()
 
     def save_device(self) -> State:
         """Return waiting frames and the filter; what the backend holds is outside the machine."""
         return {
             "waiting": pack_items(self._waiting),
-            "due": -1 if self._due is None else self._due,
+            "sent": [n for chain in self._sent for n in (len(chain.save()), *chain.save())],
+            "due": [self._rx_due, self._tx_due],
         } | {f"filter_{name}": value for name, value in self.filter.save().items()}
 
     def restore_device(self, state: State) -> None:
         """Take over what save_device() returned."""
-        due = state["due"]
-        assert isinstance(due, int)
+        due, sent = state["due"], state["sent"]
+        assert isinstance(due, list)
+        assert isinstance(sent, list)
         self._waiting.clear()
         self._waiting.extend(unpack_items(state["waiting"]))
-        self._due = None if due < 0 else due
+        self._rx_due, self._tx_due = due
+        self._sent.clear()
+        at = 0
+        while at < len(sent):
+            end = at + 1 + sent[at]
+            self._sent.append(self.queues[TX].restore_chain(sent[at + 1 : end]))
+            at = end
         own = {k.removeprefix("filter_"): v for k, v in state.items() if k.startswith("filter_")}
         self.filter.restore(own)
 
@@ -203,7 +231,18 @@ class Net(VirtioDevice):
         queue = self.queues[TX]
         while self.live and (chain := queue.pop()):
             self._send(chain)
+            self._sent.append(chain)
+        if self._sent and self._tx_due == NEVER:
+            self._tx_due = self.context.clock.now + self._tx_cycles
+            if not self._tx_cycles:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Give the buffers of what was sent back to the driver."""
+        queue, self._tx_due = self.queues[TX], NEVER
+        for chain in self._sent:
             queue.push(chain, 0)
+        self._sent.clear()
         self.interrupt(queue)
 
     def _send(self, chain: Chain) -> None:

@@ -105,7 +105,13 @@ def test_frames_go_out_as_they_are(kind: type[Driver]) -> None:
     for data in frames:
         card.transmit(data)
     assert card.cable.sent == frames
+    assert card.drivers[TX].used() == []  # buffers go back together, a while later
+    assert card.net.next_event() == card.clock.cycles_of_ns(150_000)
+    state = card.net.save()
+    card.net.restore(state)
+    card.let_time_pass()
     assert len(card.drivers[TX].used()) == 4
+    assert card.interrupts == [TX]
 
 
 @KINDS
