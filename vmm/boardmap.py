@@ -15,9 +15,12 @@ from typing import Final
 IOAPIC_BASE: Final = 0xFEC0_0000
 LAPIC_BASE: Final = 0xFEE0_0000
 ECAM: Final = (0xE000_0000, 0xE010_0000)
-ACPI_TABLES: Final = (0xE_0000, 0x10_0000)
+ACPI_TABLES: Final = (0xE_0000, 0xF_8000)
 """In guest memory, where a guest without a pointer looks for the RSDP: it is the first of them
 (ACPI, "Finding the RSDP on IA-PC Systems")."""
+WAKEUP_TABLES: Final = (0xF_8000, 0x10_0000)
+"""Page tables and GDT of processors that are woken through the mailbox."""
+WAKEUP_MAILBOX: Final = 0xFEA0_0000
 PCI_MEMORY: Final = (0xC000_0000, 0xE000_0000)
 PCI_MEMORY64: Final = (0x100_0000_0000, 0x140_0000_0000)
 VIRTIO_MMIO: Final = (0xFEB0_0000, 0xFEB1_0000)

@@ -48,6 +48,13 @@ class Timing(StrEnum):
     DETAILED = "detailed"
 
 
+class Wakeup(StrEnum):
+    """How processors but the first are started: SIPI always works, a mailbox is there or not."""
+
+    SIPI = "sipi"
+    MAILBOX = "mailbox"
+
+
 class KernelEntry(StrEnum):
     """Where a bzImage starts: AUTO unpacks the kernel inside on the host where that can be done."""
 
@@ -102,6 +109,7 @@ class Config:
     mmu: Mmu = Mmu.EPT
     dialects: tuple[str, ...] = ()
     cpus: int = 1
+    wakeup: Wakeup = Wakeup.SIPI
     memory: int = 256 * MIB
     numa: int = 1
     cmdline: str = ""
@@ -313,6 +321,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "technique": _choice(Technique),
     "mmu": _choice(Mmu),
     "timing": _choice(Timing),
+    "wakeup": _choice(Wakeup),
     "kernel_entry": _choice(KernelEntry),
     "kaslr": _number,
     "dialects": _words,

@@ -7,7 +7,8 @@ from typing import Final
 
 from vmm.boardmap import VIRTIO_MMIO, VIRTIO_MMIO_LINES
 from vmm.boot.memmap import ram_slots
-from vmm.config import Config
+from vmm.boot.wakeup import wakeup_tables
+from vmm.config import Config, Wakeup
 from vmm.devices.device import Clock
 from vmm.devices.platform import Board
 from vmm.disks import Disk, TransportKind
@@ -94,15 +95,18 @@ class Peripherals:
         board.memory.register(base, MMIO_SIZE, transport)
         self._mmio.append(MmioDevice(base, MMIO_SIZE, line))
 
-    def acpi_tables(self) -> tuple[int, bytes]:
-        """Return where the ACPI tables go, and the tables."""
+    def firmware(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (address, bytes) of what firmware leaves in memory."""
         config, nodes = self._config, self._config.numa
-        described = Description(config.cpus, tuple(self._mmio))
+        has_mailbox = config.wakeup is Wakeup.MAILBOX
+        described = Description(config.cpus, tuple(self._mmio), has_mailbox=has_mailbox)
         if nodes > 1:
             shares = divide(nodes, config.cpus, ram_slots(config.memory))
             described = replace(described, nodes=shares, distances=distances(nodes))
         data, rsdp = build_tables(described)
-        return rsdp, data
+        yield rsdp, data
+        if has_mailbox:
+            yield wakeup_tables()
 
     def log(self, line: str) -> None:
         """Pass a device's complaint on, unless there were too many."""

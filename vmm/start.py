@@ -4,7 +4,9 @@ from typing import Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.state import GPR_NAMES
+from vmm.activity import Activity
 from vmm.boot.plan import BootPlan, Mode, StartState
+from vmm.boot.wakeup import wakeup_state
 from vmm.memory.guest import GuestMemory
 from vmm.vcpu import Vcpu
 
@@ -19,6 +21,15 @@ def load(plan: BootPlan, memory: GuestMemory) -> None:
     """Copy every placement to guest memory."""
     for placement in plan.placements:
         memory.write(placement.gpa, placement.data)
+
+
+def wake_long(vcpu: Vcpu, address: int) -> bool:
+    """Start a processor that waits for SIPI, in 64-bit mode; False if it does not wait."""
+    if vcpu.activity is not Activity.WAIT_FOR_SIPI:
+        return False
+    start(vcpu, wakeup_state(address))
+    vcpu.start_waiting(Activity.RUNNING)
+    return True
 
 
 def start(vcpu: Vcpu, state: StartState) -> None:

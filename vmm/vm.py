@@ -13,7 +13,7 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
 from vmm.boot.files import plan_for
 from vmm.boot.memmap import ram_slots
-from vmm.config import Config
+from vmm.config import Config, Wakeup
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
@@ -27,7 +27,7 @@ from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
-from vmm.start import load, start
+from vmm.start import load, start, wake_long
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
@@ -104,7 +104,8 @@ class VM:
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
         load(self.plan, self.memory)
-        self.memory.write(*self.peripherals.acpi_tables())
+        for at, data in self.peripherals.firmware():
+            self.memory.write(at, data)
         start(self.vcpus[0], self.plan.start)
         self._power_on = self.snapshot()
 
@@ -119,6 +120,7 @@ class VM:
             nmi=lambda cpu: self.vcpus[cpu].request_nmi(),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
+            wake_long=lambda cpu, at: cpu < len(self.vcpus) and wake_long(self.vcpus[cpu], at),
             wake=lambda cpu: self.vcpus[cpu].wake(),
             unknown=self._note_access,
         )
@@ -127,6 +129,7 @@ class VM:
             self.clock, cpus=self.config.cpus, memory=self.config.memory, outputs=outputs,
             x2apic="x2apic" in model.features, physical_bits=model.physical_bits,
             crystal_hz=model.crystal_hz, types_keys=self.config.screen,
+            has_mailbox=self.config.wakeup is Wakeup.MAILBOX,
         )  # fmt: skip
         board.backstage.append(self.pager)
         return board

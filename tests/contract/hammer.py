@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.vmm.devices.pci.card import Card
-from vmm.boardmap import ECAM
+from vmm.boardmap import ECAM, WAKEUP_MAILBOX
 from vmm.devices.device import Device
 from vmm.devices.platform import Board, Outputs, build_board
 
@@ -30,6 +30,7 @@ SPANS = {
     "pci-ecam": (0x100000, 8),
     "pci-host": (256, 8),
     "card": (256, 8),
+    "wakeup": (0x1000, 8),
     "debugcon": (1, 1),
     "exitport": (4, 4),
     "fwcfg": (2, 2),
@@ -47,6 +48,7 @@ PLACES: dict[str, Callable[[random.Random], int]] = {
     "ioapic": lambda dice: dice.choice((0x00, 0x10)),
     "lapic0": lambda dice: dice.randrange(0x40) << 4,
     "lapic1": lambda dice: dice.randrange(0x40) << 4,
+    "wakeup": lambda dice: dice.randrange(16),
     "pci-ecam": lambda dice: dice.choice((0, CARD_SLOT)) << 15 | dice.randrange(256),
 }
 """Where the registers of a large range are; one access in ten goes anywhere."""
@@ -55,7 +57,15 @@ PORTS = (
     *(0x20, 0xA0, 0x40, 0x61, 0x70, 0x3F8, 0x60, 0x64, 0x80, 0x92, 0xE0, 0xE9, 0xF4, 0x3C0, 0x3D4),
     *(0x4D0, 0x510, 0x600, 0x604, 0x608, 0x8900, 0x2000, 0xCF8, 0xCFC, 0xCFC, 0xC000),
 )
-MEMORY = (0xFEC0_0000, 0xFEE0_0000, 0xFF00_0000, ECAM[0], ECAM[0] + (CARD_SLOT << 15), 0xC000_0000)
+MEMORY = (
+    WAKEUP_MAILBOX,
+    0xFEC0_0000,
+    0xFEE0_0000,
+    0xFF00_0000,
+    ECAM[0],
+    ECAM[0] + (CARD_SLOT << 15),
+    0xC000_0000,
+)
 TIMES = (0, 1, 40, 3_000, 2_000_000, 5_000_000_000)
 MSRS = (0x1B, 0x6E0, *range(0x7FF, 0x901))
 ACCESSES_IN_SEQUENCE = 5
@@ -68,7 +78,9 @@ class HandClock:
 
 
 def make_board(clock: HandClock | None = None) -> Board:
-    board = build_board(clock or HandClock(), cpus=2, x2apic=True, outputs=Outputs())
+    board = build_board(
+        clock or HandClock(), cpus=2, x2apic=True, outputs=Outputs(), has_mailbox=True
+    )
     board.plug(Card(), slot=CARD_SLOT)
     return board
 

@@ -60,6 +60,14 @@ def test_processors_go_and_come_back(cloud: Boot) -> None:
     assert result.reason == "poweroff"
 
 
+@pytest.mark.slow
+def test_processors_are_woken_through_the_mailbox(cloud: Boot) -> None:
+    """With the structure in MADT, Linux sends no INIT and no SIPI."""
+    text, result = cloud.say("echo now $(nproc)", cmdline=QUIET, cpus=4, wakeup="mailbox")
+    assert "now 4" in text
+    assert result.reason == "poweroff"
+
+
 def test_a_reboot_starts_linux_again(cloud: Boot) -> None:
     console = Console([(PROMPT, b"reboot -f\n"), (PROMPT, b"poweroff -f\n")])
     with cloud.vm(console, cmdline=QUICK) as vm:

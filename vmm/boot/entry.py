@@ -15,7 +15,7 @@ from vmm.boot.plan import Mode, Selector, StartState, Table
 
 SELECTORS = Selector(8), Selector(16)  # code, data
 LINUX_SELECTORS = Selector(0x10), Selector(0x18)  # __BOOT_CS, __BOOT_DS
-_CODE32, _CODE64, _DATA = 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF
+_CODE32, CODE64, DATA = 0x00CF9B000000FFFF, 0x00AF9B000000FFFF, 0x00CF93000000FFFF
 _PRESENT, _WRITABLE, _LARGE = 1 << 0, 1 << 1, 1 << 7
 STACK_SIZE = 16 << 10
 Selectors = tuple[Selector, Selector]
@@ -41,7 +41,7 @@ def long(
         cr3=_put_identity_map(layout),
         cs=cs,
         ds=ds,
-        gdt=_put_gdt(layout, _CODE64, selectors),
+        gdt=_put_gdt(layout, CODE64, selectors),
     )
 
 
@@ -53,7 +53,7 @@ def put_stack(layout: Layout) -> int:
 def _put_gdt(layout: Layout, code: int, selectors: Selectors) -> Table:
     cs, ds = selectors
     rows = [0] * (max(cs.selector, ds.selector) // 8 + 1)
-    rows[cs.selector // 8], rows[ds.selector // 8] = code, _DATA
+    rows[cs.selector // 8], rows[ds.selector // 8] = code, DATA
     data = struct.pack(f"<{len(rows)}Q", *rows)
     return Table(layout.put(data, "boot GDT"), len(data) - 1)
 

@@ -42,6 +42,9 @@ def run(
     ] = None,
     cpus: Annotated[str | None, _text("--cpus", "N", "Processors [1].")] = None,
     memory: Annotated[str | None, _text("--memory", "SIZE", "RAM [256M].")] = None,
+    wakeup: Annotated[
+        str | None, _text("--wakeup", "sipi|mailbox", "How further processors are started [sipi].")
+    ] = None,
     numa: Annotated[
         str | None, _text("--numa", "N", "Nodes that share processors and memory [1].")
     ] = None,
@@ -117,6 +120,7 @@ def run(
             dialects=dialect,
             cpus=cpus,
             memory=memory,
+            wakeup=wakeup,
             numa=numa,
             cmdline=cmdline,
             initrds=initrd,

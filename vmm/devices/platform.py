@@ -37,6 +37,7 @@ from vmm.boardmap import (
     PM_BASE,
     SCI_LINE,
     VGA_PORT,
+    WAKEUP_MAILBOX,
 )
 from vmm.devices.acpi_pm import SIZE, AcpiPm
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
@@ -61,6 +62,8 @@ from vmm.devices.rtc import DEFAULT_EPOCH, Rtc
 from vmm.devices.serial import Serial
 from vmm.devices.testdev import LINE_COUNT, LINES, MMIO_SIZE, TestDevice, TestMemory
 from vmm.devices.vga import PORTS, Vga
+from vmm.devices.wakeup import SIZE as WAKEUP_SIZE
+from vmm.devices.wakeup import WakeUp, WakeupMailbox
 
 TEST_MEMORY_BASE = 0xFF00_0000
 TIMER_IRQ, KEYBOARD_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 1, 4, 8
@@ -68,6 +71,11 @@ TIMER_IRQ, KEYBOARD_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 1, 4, 8
 
 def _ignore(*_: object) -> None:
     """Nobody listens."""
+
+
+def _wakes_nobody(_cpu: int, _address: int) -> bool:
+    """No processor waits."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class Outputs:
     init: Callable[[int], None] = _ignore
     sipi: Callable[[int, int], None] = _ignore
     """Processor, vector: start at vector * 4096 in real mode."""
+    wake_long: WakeUp = _wakes_nobody
+    """Processor, address: start there in 64-bit mode; False if the processor does not wait."""
     wake: Callable[[int], None] = _ignore
     """Processor: an interrupt was requested of it."""
     unknown: UnknownReport = _ignore
@@ -234,11 +244,13 @@ def build_board(
     crystal_hz: int | None = None,
     epoch: int = DEFAULT_EPOCH,
     types_keys: bool = False,
+    has_mailbox: bool = False,
     test_device: bool = True,
 ) -> Board:
     """Build the board for `cpus` processors and `memory` bytes of RAM.
 
-    `types_keys` makes terminal input keystrokes; `epoch` is the date at cycle 0 in seconds since
+    `types_keys` makes terminal input keystrokes; `has_mailbox` lets processors be woken through
+    one; `epoch` is the date at cycle 0 in seconds since
     1970; `x2apic`, `physical_bits` and `crystal_hz` are the CPU model's. Raises nothing that a
     guest could cause.
     """
@@ -276,6 +288,8 @@ def build_board(
     _register_standard(board)
     _register_pci(board, out)
     _register_ends(board.ports, out, cpus, memory)
+    if has_mailbox:
+        mmio.register(WAKEUP_MAILBOX, WAKEUP_SIZE, WakeupMailbox(out.wake_long))
     if test_device:
         _register_test_device(board, out)
     _leave_as_firmware(board.ports)

@@ -22,9 +22,13 @@ class NumaNode:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One machine. With `nodes` there are SRAT and SLIT; `distances[a][b]` is 10 for a == b."""
+    """One machine. With `nodes` there are SRAT and SLIT; `distances[a][b]` is 10 for a == b.
+
+    `has_mailbox` announces the wake-up mailbox.
+    """
 
     cpus: int = 1
     mmio_devices: tuple[MmioDevice, ...] = ()
     nodes: tuple[NumaNode, ...] = ()
     distances: tuple[tuple[int, ...], ...] = ()
+    has_mailbox: bool = False

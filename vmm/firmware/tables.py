@@ -5,7 +5,16 @@ A table is a header of 36 bytes and a body; all its bytes sum to zero.
 
 import struct
 
-from vmm.boardmap import ECAM, IOAPIC_BASE, LAPIC_BASE, PCI_PIC_LINES, PM_BASE, RESET_PORT, SCI_LINE
+from vmm.boardmap import (
+    ECAM,
+    IOAPIC_BASE,
+    LAPIC_BASE,
+    PCI_PIC_LINES,
+    PM_BASE,
+    RESET_PORT,
+    SCI_LINE,
+    WAKEUP_MAILBOX,
+)
 from vmm.firmware.description import Description
 
 OEM, TABLE, CREATOR = b"RING1 ", b"RING1PC ", b"RNG1"
@@ -101,8 +110,12 @@ def madt(machine: Description) -> bytes:
     overrides += [_override(n, n, LEVEL_HIGH) for n in sorted({SCI_LINE, *PCI_PIC_LINES})]
     nmi = struct.pack("<BBBHB", 4, 6, 0xFF, 0, 1)  # every processor's LINT1
     has_8259 = 1
-    body = struct.pack("<II", LAPIC_BASE, has_8259)
-    return table(b"APIC", 4, body + b"".join(local) + io + b"".join(overrides) + nmi)
+    body = (
+        struct.pack("<II", LAPIC_BASE, has_8259) + b"".join(local) + io + b"".join(overrides) + nmi
+    )
+    if machine.has_mailbox:
+        body += struct.pack("<BBHIQ", 0x10, 16, 0, 0, WAKEUP_MAILBOX)
+    return table(b"APIC", 5, body)
 
 
 def _override(line: int, gsi: int, flags: int) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmm.boardmap import ACPI_TABLES, ECAM, IOAPIC_BASE
+from vmm.boardmap import ACPI_TABLES, ECAM, IOAPIC_BASE, WAKEUP_MAILBOX
 from vmm.errors import UsageError
 from vmm.firmware.build import build_tables
 from vmm.firmware.description import Description, MmioDevice, NumaNode
@@ -114,6 +114,14 @@ def test_madt_structures(full: Memory) -> None:
     lines = {body[1]: struct.unpack_from("<IH", body, 2) for kind, body in found if kind == 2}
     assert lines == {0: (2, 0), 9: (9, 13), 10: (10, 13), 11: (11, 13)}
     assert [body for kind, body in found if kind == 4] == [b"\xff\0\0\1"]
+
+
+def test_the_mailbox_is_announced_when_there_is_one() -> None:
+    """ACPI 6.4, "Multiprocessor Wakeup Structure": type 0x10, 16 bytes, version 0."""
+    made, plain = Memory(Description(has_mailbox=True)), Memory(Description())
+    madt = made.table(made.tables["APIC"])
+    assert madt[-16:] == struct.pack("<BBHIQ", 0x10, 16, 0, 0, WAKEUP_MAILBOX)
+    assert len(plain.table(plain.tables["APIC"])) == len(madt) - 16
 
 
 def test_mcfg_names_the_window(full: Memory) -> None:
