@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from vmm.devices.device import Device, Registers, Timed, Untimed
+from vmm.devices.device import Device, LineOnly, Registers, Timed, Untimed
 from vmm.errors import UsageError
 
 UnknownReport = Callable[[str, int, int, bool], None]
@@ -34,6 +34,8 @@ class Range:
     width: int
     timed: bool
     """An access may change the device's next event."""
+    quiet: Device | None = None
+    """The device, where its interrupt lines and its next event tell of all that it does."""
 
     def holds(self, address: int, size: int) -> bool:
         """True if the device takes this access in one piece."""
@@ -61,6 +63,7 @@ class Bus:
         self.on_unknown = on_unknown
         self.unknown: dict[int, int] = {}
         self.touched = True  # a device with events was accessed since somebody last cleared this
+        self.stirred = True  # likewise: something that may have made or taken back an interrupt
         self._bases: list[int] = []
         self._ranges: list[Range] = []  # all of them; the fixed ones are in _fixed too
         self._fixed: list[Range] = []
@@ -82,7 +85,8 @@ class Bus:
                     f"of device {other.device.name!r}: move one of them"
                 )
         timed = not isinstance(device, Untimed)
-        found = Range(base, end, device, offset_base, width, timed)
+        quiet = device if isinstance(device, LineOnly) else None
+        found = Range(base, end, device, offset_base, width, timed, quiet)
         self._fixed.append(found)
         self._insert(found)
         if all(device is not known for known in self._devices):
@@ -113,8 +117,11 @@ class Bus:
             self._report(address, size, write=False)
             return (1 << 8 * size) - 1
         if found.holds(address, size):
-            self.touched |= found.timed
             offset = address - found.base + found.offset_base
+            if found.quiet is not None:
+                return self._read_quietly(found.quiet, offset, size)
+            self.touched |= found.timed
+            self.stirred = True
             return found.device.read(offset, size) & ((1 << 8 * size) - 1)
         half = size // 2
         return self.read(address, half) | self.read(address + half, half) << 8 * half
@@ -126,12 +133,36 @@ class Bus:
         if found is None:
             self._report(address, size, write=True)
         elif found.holds(address, size):
+            offset = address - found.base + found.offset_base
+            if found.quiet is not None:
+                self._write_quietly(found.quiet, offset, size, value)
+                return
             self.touched |= found.timed
-            found.device.write(address - found.base + found.offset_base, size, value)
+            self.stirred = True
+            found.device.write(offset, size, value)
         else:
             half = size // 2
             self.write(address, half, value)
             self.write(address + half, half, value >> 8 * half)
+
+    def stir(self) -> None:
+        """An interrupt line moved."""
+        self.stirred = True
+
+    def _read_quietly(self, device: Device, offset: int, size: int) -> int:
+        before = device.next_event()
+        value = device.read(offset, size)
+        self._compare(before, device.next_event())
+        return value & ((1 << 8 * size) - 1)
+
+    def _write_quietly(self, device: Device, offset: int, size: int, value: int) -> None:
+        before = device.next_event()
+        device.write(offset, size, value)
+        self._compare(before, device.next_event())
+
+    def _compare(self, before: int | None, after: int | None) -> None:
+        if before != after:
+            self.touched = self.stirred = True
 
     def next_event(self) -> int | None:
         """Return the earliest next event of all devices, in cycles."""

@@ -72,6 +72,10 @@ class Untimed:
         """Nothing is ever due."""
 
 
+class LineOnly:
+    """A device whose registers reach a processor by its interrupt line and in no other way."""
+
+
 class Stateless(Untimed):
     """A device that remembers nothing."""
 

@@ -1,5 +1,6 @@
 """The interrupt lines of the board: several sources on one line, each line to its controllers."""
 
+from collections.abc import Callable
 from functools import partial
 
 from vmm.devices.device import IrqLine, State
@@ -15,8 +16,12 @@ PIC_LINES = 16
 class InterruptLines:
     """Lines 0..23: a line is asserted while any of its sources asserts it."""
 
-    def __init__(self, pic: Pic, ioapic: IoApic) -> None:
-        """Lines 0..15 reach both controllers, 16..23 the I/O APIC only, line 2 none."""
+    def __init__(self, pic: Pic, ioapic: IoApic, moved: Callable[[], None] = lambda: None) -> None:
+        """Lines 0..15 reach both controllers, 16..23 the I/O APIC only, line 2 none.
+
+        `moved` is told whenever a line rises or falls.
+        """
+        self._moved = moved
         self.name = "lines"
         self._pic = pic
         self._ioapic = ioapic
@@ -43,6 +48,7 @@ class InterruptLines:
         self._sources[line] = after
         if bool(before) == bool(after) or line == CASCADE_LINE:
             return
+        self._moved()
         if line < PIC_LINES:
             self._pic.set_irq(line, bool(after))
         self._ioapic.set_pin(TIMER_PIN if line == TIMER_LINE else line, bool(after))

@@ -259,8 +259,8 @@ def build_board(
     ioapic = IoApic(apic_bus)
     lapics: list[LocalApic] = []
     pic = Pic(partial(_drive_lint0, lapics))
-    lines = InterruptLines(pic, ioapic)
     ports, mmio = Bus("port", out.unknown), Bus("memory", out.unknown)
+    lines = InterruptLines(pic, ioapic, ports.stir)
     board = Board(
         clock=clock,
         ports=ports,

@@ -11,7 +11,7 @@ pin off.
 from collections.abc import Callable
 from enum import IntEnum
 
-from vmm.devices.device import Clock, IrqLine, State
+from vmm.devices.device import Clock, IrqLine, LineOnly, State
 from vmm.devices.saved import restore_fields, save_fields
 
 BAUD_BASE = 115_200
@@ -69,13 +69,15 @@ class Iir(IntEnum):
 CONNECTED = 0xB0
 """MSR of a port with a listening terminal: DCD, DSR, CTS."""
 
+_OUT2, _WIRED_IF = int(Mcr.OUT2), Mcr.OUT2 | Mcr.LOOP
+
 _SAVED = (
     *("_ier", "_fcr", "_lcr", "_mcr", "_scr", "_divisor", "_errors", "_modem", "_modem_delta"),
     *("_fifo", "_queue", "_thr_pending", "_timeout_pending", "_timeout_at"),
 )
 
 
-class Serial:
+class Serial(LineOnly):
     """One 16550A: eight byte registers, an interrupt line, a terminal on the other end."""
 
     def __init__(
@@ -98,6 +100,7 @@ class Serial:
         self._queue = bytearray()
         self._thr_pending = self._timeout_pending = False
         self._timeout_at = 0  # cycle of the character timeout, 0 when none is running
+        self._level: bool | None = None  # of the wire; None: not known
         self._readers = (
             *(self._read_data, self._read_ier, self._read_iir, lambda: self._lcr),
             *(lambda: self._mcr, self._read_lsr, self._read_msr, lambda: self._scr),
@@ -150,6 +153,7 @@ class Serial:
     def restore(self, state: State) -> None:
         """Take over what save() returned."""
         restore_fields(self, _SAVED, state)
+        self._level = None
 
     # Registers, in the order of their offsets.
 
@@ -297,8 +301,10 @@ class Serial:
         return Iir.NONE
 
     def _update(self) -> None:
-        wired = self._mcr & (Mcr.OUT2 | Mcr.LOOP) == Mcr.OUT2
-        self._irq(wired and self._cause() != Iir.NONE)
+        level = self._mcr & _WIRED_IF == _OUT2 and self._cause() != Iir.NONE
+        if level is not self._level:
+            self._level = level
+            self._irq(level)
 
 
 def _looped_lines(mcr: int) -> int:

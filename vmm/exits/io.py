@@ -18,9 +18,11 @@ def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if qualification & _STRING:
         return emulate_instruction(vcpu, vmexit)
     size, port = (qualification & 7) + 1, qualification >> 16
-    vcpu.look_for_events = True
+    ports = vcpu.board.ports
     if qualification & _IN:
-        vcpu.set_register(0, vcpu.board.ports.read(port, size), size)
+        vcpu.set_register(0, ports.read(port, size), size)
     else:
-        vcpu.board.ports.write(port, size, vcpu.regs.rax & (1 << size * 8) - 1)
+        ports.write(port, size, vcpu.regs.rax & (1 << size * 8) - 1)
+    if ports.stirred:
+        ports.stirred, vcpu.look_for_events = False, True
     return Outcome.STOP if vcpu.is_stopped() else Outcome.SKIP
