@@ -197,6 +197,44 @@ static void run(struct engine *e)
     }
 }
 
+static bool is_stop(const struct engine *e) { return e->exit.reason == STOP_DEADLINE || e->exit.reason == STOP_INTERRUPTED; }
+
+static void leave_guest(struct engine *e)
+{
+    if (e->exit.reason == STOP_INTERRUPTED)
+        e->interrupted = 0;
+    save_guest(e);
+    stop_timer(e);
+    if (!is_stop(e)) {
+        save_by_control(e);
+        exchange_exit_msrs(e, true);
+    }
+    entry_was_good(e);
+}
+
+/* The guest's state and MSRs are loaded, an event is injected, the guest runs, its state is saved. */
+static void enter_guest(struct engine *e)
+{
+    uint64_t failed = 0;
+    load_by_control(e);
+    if (!load_guest(e, e->vcpu))   /* no check is missing, so this cannot be but where make mutate leaves one out */
+        fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
+    else if (!e->vcpu->paused && !load_entry_msrs(e, &failed))
+        fill_exit(e, 1u << 31 | EXIT_MSR_LOAD_FAIL, failed, 0);
+    if (e->exit_ready) {
+        e->exit.rip = *field(e, VMCS_GUEST_RIP);
+        e->checked = NULL;
+        exchange_exit_msrs(e, false);
+        return;
+    }
+    e->vcpu->launched = 1;
+    start_timer(e);
+    inject_at_entry(e);
+    update_limit(e);
+    run(e);
+    leave_guest(e);
+}
+
 uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
 {
     e->vcpu = v;
@@ -207,29 +245,16 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     v->retire = 0;
     e->counters.entries++;
     bool without_vpid = !exiting2(e, SECONDARY_ENABLE_VPID);
-    bool allowed = entry_is_allowed(e);
-    if (allowed && without_vpid)
-        vpid_off(e);
-    bool entered = allowed && load_guest(e, v);
-    if (allowed && !entered)       /* no check is missing, so this cannot be but where make mutate leaves one out */
-        fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
-    if (entered) {
-        v->launched = 1;
-        start_timer(e);
-        inject_at_entry(e);
-        update_limit(e);
-        run(e);
-        if (e->exit.reason == STOP_INTERRUPTED)
-            e->interrupted = 0;
-        save_guest(e);
-        stop_timer(e);
-        entry_was_good(e);
+    if (entry_is_allowed(e)) {
+        if (without_vpid)
+            vpid_off(e);
+        enter_guest(e);
         if (without_vpid)
             vpid_off(e);
     }
     if (e->exit.reason != STOP_VM_FAIL)
         publish_exit(e);
-    v->paused = e->exit.reason == STOP_DEADLINE || e->exit.reason == STOP_INTERRUPTED;
+    v->paused = is_stop(e);
     v->pause_seen &= v->paused;
     *record = e->exit;
     return record->reason;

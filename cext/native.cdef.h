@@ -68,6 +68,8 @@ struct vcpu {
     uint64_t launched;             /* the VMCS's launch state: 0 clear, 1 launched */
     /* Left by a stop, not by an exit: to the architecture the guest has run on. */
     uint64_t paused;
+    uint64_t kept[3];              /* fields that no control saves: what they read before the entry (leave.c) */
+    uint64_t efer_before;          /* IA32_EFER likewise */
     uint64_t timer_expires;        /* cycle of the VMX-preemption timer's end */
     uint64_t pause_seen, pause_first, pause_last;  /* cycles of PAUSEs since the entry */
     uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */

@@ -206,7 +206,7 @@ static bool clts(struct engine *e, const struct insn *i)
 
 /* ---- model-specific registers ---- */
 
-static uint64_t *plain_msr(struct engine *e, uint32_t msr)
+uint64_t *plain_msr(struct engine *e, uint32_t msr)
 {
     struct vcpu *v = e->vcpu;
     switch (msr) {
@@ -232,6 +232,18 @@ static bool holds_address(uint32_t msr)
            msr == MSR_IA32_SYSENTER_ESP || msr == MSR_IA32_SYSENTER_EIP;
 }
 
+bool write_plain_msr(struct engine *e, uint32_t msr, uint64_t value)
+{
+    uint64_t *reg = plain_msr(e, msr);
+    bool upper_reserved = msr == MSR_SYSCALL_MASK || msr == MSR_TSC_AUX || msr == MSR_IA32_PKRS;
+    if (!reg || (holds_address(msr) && !fits_register(e, value)) || (upper_reserved && value >> 32))
+        return false;
+    *reg = msr == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value;
+    if (msr == MSR_IA32_PKRS)
+        keys_changed(e);
+    return true;
+}
+
 static bool access_msr(struct engine *e, const struct insn *i)
 {
     uint32_t msr = (uint32_t)e->core->regs[RCX];
@@ -244,13 +256,7 @@ static bool access_msr(struct engine *e, const struct insn *i)
         e->core->regs[RDX] = *reg >> 32;
         return done(e, i);
     }
-    bool upper_reserved = msr == MSR_SYSCALL_MASK || msr == MSR_TSC_AUX || msr == MSR_IA32_PKRS;
-    if ((holds_address(msr) && !fits_register(e, value)) || (upper_reserved && value >> 32))
-        return raise_fault(e, 13, 0);
-    *reg = msr == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value;
-    if (msr == MSR_IA32_PKRS)
-        keys_changed(e);
-    return done(e, i);
+    return write_plain_msr(e, msr, value) ? done(e, i) : raise_fault(e, 13, 0);
 }
 
 /* ---- descriptor-table registers and the rest ---- */

@@ -231,6 +231,8 @@ bool port_exits(struct engine *e, uint32_t port, uint32_t size);
 /* privileged.c, emulate.c: false = pending; *known = false when the instruction is not privileged at all */
 bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
+uint64_t *plain_msr(struct engine *e, uint32_t msr);           /* those that the processor keeps itself, or NULL */
+bool write_plain_msr(struct engine *e, uint32_t msr, uint64_t value);      /* false: #GP(0) */
 bool is_sensitive(const struct engine *e, const cs_insn *i);
 bool begins_block(const struct engine *e, const uint8_t *code, size_t size);
 bool has_useless_vex(const struct engine *e, const cs_insn *i);
@@ -239,6 +241,12 @@ bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 /* flagged.c */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
 bool op_fragile_flags(struct engine *e, const struct insn *i);
+
+/* leave.c, msrlist.c */
+void load_by_control(struct engine *e);
+void save_by_control(struct engine *e);
+bool load_entry_msrs(struct engine *e, uint64_t *failed);      /* false: number of the entry, from 1 */
+void exchange_exit_msrs(struct engine *e, bool stores);
 
 /* clock.c */
 uint64_t guest_tsc(struct engine *e);

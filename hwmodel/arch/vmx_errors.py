@@ -1,0 +1,41 @@
+"""VM-instruction error numbers ("VM-Instruction Error Numbers"); what a VMX instruction says."""
+
+from enum import Enum, IntEnum
+
+
+class InstructionError(IntEnum):
+    """Why a VMX instruction failed, where a current VMCS can hold the number."""
+
+    VMCALL_IN_ROOT = 1
+    VMCLEAR_INVALID_ADDRESS = 2
+    VMCLEAR_VMXON_POINTER = 3
+    VMLAUNCH_NON_CLEAR = 4
+    VMRESUME_NON_LAUNCHED = 5
+    VMRESUME_AFTER_VMXOFF = 6
+    ENTRY_INVALID_CONTROL = 7
+    ENTRY_INVALID_HOST_STATE = 8
+    VMPTRLD_INVALID_ADDRESS = 9
+    VMPTRLD_VMXON_POINTER = 10
+    VMPTRLD_WRONG_REVISION = 11
+    UNSUPPORTED_COMPONENT = 12
+    READ_ONLY_COMPONENT = 13
+    VMXON_IN_ROOT = 15
+    ENTRY_INVALID_EXECUTIVE_POINTER = 16
+    ENTRY_NON_LAUNCHED_EXECUTIVE = 17
+    ENTRY_EXECUTIVE_NOT_VMXON = 18
+    VMCALL_NON_CLEAR = 19
+    VMCALL_INVALID_EXIT_CONTROL = 20
+    VMCALL_WRONG_MSEG_REVISION = 22
+    VMXOFF_UNDER_DUAL_MONITOR = 23
+    VMCALL_INVALID_SMM_MONITOR = 24
+    ENTRY_INVALID_EXECUTIVE_CONTROL = 25
+    ENTRY_BLOCKED_BY_MOV_SS = 26
+    INVALID_OPERAND_TO_INVALIDATION = 28
+
+
+class Status(Enum):
+    """What the flags say after a VMX instruction ("Conventions")."""
+
+    SUCCEED = "CF PF AF ZF SF OF = 0"
+    FAIL_INVALID = "CF = 1"
+    FAIL_VALID = "ZF = 1"
