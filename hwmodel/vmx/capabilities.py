@@ -6,6 +6,7 @@ allow less (`allows`), never more.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, Self
 
 from hwmodel.arch.controls import (
@@ -103,6 +104,31 @@ DEBUGCTL_BITS: Final = 0x1 | 0x2
 """IA32_DEBUGCTL: LBR and BTF (kept, without effect)."""
 
 
+@cache
+def _allowed(word: type[Word], supported: Word, true: bool) -> Allowed[Word]:
+    return Allowed.of(word, supported, true=true)
+
+
+@cache
+def _misc() -> Misc:
+    return Misc.of(
+        exit_stores_lma=1,
+        activity_hlt=1,
+        cr3_targets=4,
+        max_msr_list=0,
+        vmwrite_any_field=1,
+        zero_length_injection=0,
+    )
+
+
+@cache
+def _basic() -> Basic:
+    return Basic.of(
+        revision=REVISION, region_bytes=REGION_BYTES, memory_type=6,
+        ins_outs_information=1, true_controls=1,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What one processor allows. Address widths in bits; everything else as its MSR has it."""
@@ -127,7 +153,7 @@ class Capabilities:
 
     def allowed(self, word: type[Word], *, true: bool = True) -> Allowed[Word]:
         """The settings that are allowed for one control word."""
-        return Allowed.of(word, self.supported[word], true=true)
+        return _allowed(word, self.supported[word], true)  # type: ignore[arg-type]
 
     def without(self, word: type[Word], **flags: int) -> Self:
         """The same processor with these controls not allowed."""
@@ -137,22 +163,12 @@ class Capabilities:
     @property
     def misc(self) -> Misc:
         """IA32_VMX_MISC."""
-        return Misc.of(
-            exit_stores_lma=1,
-            activity_hlt=1,
-            cr3_targets=4,
-            max_msr_list=0,
-            vmwrite_any_field=1,
-            zero_length_injection=0,
-        )
+        return _misc()
 
     @property
     def basic(self) -> Basic:
         """IA32_VMX_BASIC."""
-        return Basic.of(
-            revision=REVISION, region_bytes=REGION_BYTES, memory_type=6,
-            ins_outs_information=1, true_controls=1,
-        )  # fmt: skip
+        return _basic()
 
     @property
     def ept_vpid(self) -> EptVpid:
