@@ -38,7 +38,7 @@ def run(
     ] = None,
     mmu: Annotated[str | None, _text("--mmu", "ept|shadow", "Whose page tables [ept].")] = None,
     dialect: Annotated[
-        list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects.")
+        list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects [kvm].")
     ] = None,
     cpus: Annotated[str | None, _text("--cpus", "N", "Processors [1].")] = None,
     memory: Annotated[str | None, _text("--memory", "SIZE", "RAM [256M].")] = None,

@@ -37,7 +37,6 @@ def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
 
 
 def _call(vcpu: "Vcpu", mask: int) -> Hypercall:
-    regs = vcpu.regs
-    arguments = (regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.r8)
-    a, b, c, d, e, f = (value & mask for value in arguments)
-    return Hypercall(regs.rax & mask, (a, b, c, d, e, f), mask == _MASK64)
+    rax, rcx, rdx, rbx, _, _, rsi, rdi, r8 = vcpu.regs.gpr[0:9]
+    arguments = rbx & mask, rcx & mask, rdx & mask, rsi & mask, rdi & mask, r8 & mask
+    return Hypercall(rax & mask, arguments, mask == _MASK64)
