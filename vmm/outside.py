@@ -1,33 +1,35 @@
-"""Virtio devices with an end on the host: network cards, console, entropy, balloon, folders."""
+"""Virtio devices with an end on the host: network cards, console, entropy, balloon, folders.
 
-from collections.abc import Callable, Iterator
+Each kind is imported when it is asked for: a guest without any starts in half of the time.
+"""
+
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from vmm.balloon_options import BalloonOptions
 from vmm.config import Config, Console
 from vmm.devices.device import Clock
 from vmm.errors import UsageError
 from vmm.host.channel import Output, open_channel
 from vmm.host.sources import Door, HostSources
-from vmm.net.backend import Backend, Port
-from vmm.net.options import Kind, NetOptions
-from vmm.net.socket_link import SocketLink
-from vmm.net.user import UserNetwork
 from vmm.placement import Placement, split_placement
-from vmm.share.server import FuseServer
-from vmm.virtio.balloon import Balloon
-from vmm.virtio.console import PORTS_MAX, ConsolePort
-from vmm.virtio.console import Console as ConsoleDevice
-from vmm.virtio.device import Context, VirtioDevice
-from vmm.virtio.fs import Fs, check_tag
-from vmm.virtio.net import DEFAULT_MTU, Net
-from vmm.virtio.rng import Entropy, FileEntropy, Rng, SeededEntropy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vmm.balloon_options import BalloonOptions
+    from vmm.net.backend import Backend
+    from vmm.net.options import NetOptions
+    from vmm.share.server import FuseServer
+    from vmm.virtio.balloon import Balloon
+    from vmm.virtio.console import Console as ConsoleDevice
+    from vmm.virtio.console import ConsolePort
+    from vmm.virtio.device import Context, VirtioDevice
+    from vmm.virtio.net import Net
+    from vmm.virtio.rng import Entropy
 
 FIRST_MAC: Final = 0x525400123456  # QEMU's
 CONNECTING: Final = 0x80  # added on the side that connects: two guests on a cable must differ
-Made = tuple[VirtioDevice, Placement]
 
 
 class Outside:
@@ -51,7 +53,7 @@ class Outside:
             self.close()
             raise
 
-    def devices(self, context: Context) -> Iterator[Made]:
+    def devices(self, context: "Context") -> "Iterator[tuple[VirtioDevice, Placement]]":
         """Make the devices, wired to their backends."""
         for number, (options, backend, place) in enumerate(self._nets):
             if backend is not None:
@@ -59,11 +61,17 @@ class Outside:
         if self._ports:
             yield self._console(context), Placement()
         for number, (server, tag, place) in enumerate(self._shares):
+            from vmm.virtio.fs import Fs
+
             yield Fs(f"fs{number}", context, server, tag, packed=place.packed), place
         if self._entropy is not None:
+            from vmm.virtio.rng import Rng
+
             entropy, place = self._entropy
             yield Rng("rng", context, entropy, packed=place.packed), place
         if self._balloon is not None:
+            from vmm.virtio.balloon import Balloon
+
             wanted, place = self._balloon
             self.balloon = Balloon(
                 "balloon", context, target=wanted.target, poll_ns=wanted.poll_ns,
@@ -72,6 +80,11 @@ class Outside:
             )  # fmt: skip
             yield self.balloon, place
 
+    def has_devices(self) -> bool:
+        """Whether `devices` would make any."""
+        made = (self._nets, self._ports, self._shares, self._entropy, self._balloon)
+        return any(made)
+
     def close(self) -> None:
         """Let go of everything on the host."""
         while self._closers:
@@ -79,9 +92,13 @@ class Outside:
 
     # ---- opening ----
 
-    def _open_net(self, net: Any, clock: Clock) -> tuple[NetOptions | None, Any, Placement]:
+    def _open_net(self, net: Any, clock: Clock) -> "tuple[NetOptions | None, Any, Placement]":
         if not isinstance(net, str):
             return None, net, Placement()
+        from vmm.net.options import Kind, NetOptions
+        from vmm.net.socket_link import SocketLink
+        from vmm.net.user import UserNetwork
+
         text, place = split_placement("--net", net)
         options = NetOptions.parse(text)
         backend: Backend | None = None
@@ -93,7 +110,11 @@ class Outside:
             self._closers.append(backend.close)
         return options, backend, place
 
-    def _open_ports(self, screen: Door) -> list[ConsolePort]:
+    def _open_ports(self, screen: Door) -> "list[ConsolePort]":
+        if self._config.console is not Console.VIRTIO and not self._config.channels:
+            return []
+        from vmm.virtio.console import PORTS_MAX, ConsolePort
+
         ports = []
         if self._config.console is Console.VIRTIO:
             self.terminal = Output(screen)
@@ -113,7 +134,10 @@ class Outside:
             raise UsageError(f"{len(ports)} ports are too many; give {PORTS_MAX - 1} --channel")
         return ports
 
-    def _open_share(self, number: int, share: str) -> tuple[FuseServer, str, Placement]:
+    def _open_share(self, number: int, share: str) -> "tuple[FuseServer, str, Placement]":
+        from vmm.share.server import FuseServer
+        from vmm.virtio.fs import check_tag
+
         place, tag, readonly, path = Placement(), f"share{number or ''}", False, share
         if not Path(share).exists():
             text, place = split_placement("--share", share)
@@ -132,9 +156,11 @@ class Outside:
         self._closers.append(server.close)
         return server, tag, place
 
-    def _open_entropy(self) -> tuple[Entropy, Placement] | None:
+    def _open_entropy(self) -> "tuple[Entropy, Placement] | None":
         if self._config.rng is None:
             return None
+        from vmm.virtio.rng import FileEntropy, SeededEntropy
+
         source, place = split_placement("--rng", self._config.rng)
         if source == "seeded":
             return SeededEntropy(self._config.seed), place
@@ -142,9 +168,11 @@ class Outside:
         self._closers.append(entropy.close)
         return entropy, place
 
-    def _read_balloon(self) -> tuple[BalloonOptions, Placement] | None:
+    def _read_balloon(self) -> "tuple[BalloonOptions, Placement] | None":
         if self._config.balloon is None:
             return None
+        from vmm.balloon_options import BalloonOptions
+
         text, place = split_placement("--balloon", self._config.balloon)
         return BalloonOptions.parse(text), place
 
@@ -152,12 +180,15 @@ class Outside:
 
     def _card(
         self,
-        context: Context,
+        context: "Context",
         number: int,
-        options: NetOptions | None,
+        options: "NetOptions | None",
         backend: Any,
         place: Placement,
-    ) -> Net:
+    ) -> "Net":
+        from vmm.net.backend import Port
+        from vmm.virtio.net import DEFAULT_MTU, Net
+
         mac, mtu = _address(number, options, backend), options.mtu if options else DEFAULT_MTU
         card = Net(f"net{number}", context, backend, mac=mac, mtu=mtu, packed=place.packed)
         door = self._sources.door(card.name, card.receive)
@@ -166,7 +197,9 @@ class Outside:
         self.cards.append(card)
         return card
 
-    def _console(self, context: Context) -> ConsoleDevice:
+    def _console(self, context: "Context") -> "ConsoleDevice":
+        from vmm.virtio.console import Console as ConsoleDevice
+
         console = ConsoleDevice("console", context, self._ports)
         for number, port in enumerate(self._ports):
             take: Door = partial(console.receive, number)
@@ -178,7 +211,7 @@ class Outside:
         return console
 
 
-def _address(number: int, options: NetOptions | None, backend: Any) -> bytes:
+def _address(number: int, options: "NetOptions | None", backend: Any) -> bytes:
     """Return the card's address: as asked for, or one that both ends of a cable do not share."""
     if options is not None and options.mac is not None:
         return options.mac

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmm.boardmap import VIRTIO_MMIO, VIRTIO_MMIO_LINES
 from vmm.boot.memmap import ram_slots
@@ -19,13 +19,11 @@ from vmm.firmware.numa import distances, divide
 from vmm.host.sources import Door, HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.outside import Outside
-from vmm.storage.image import Image
-from vmm.storage.opening import open_image
-from vmm.virtio.blk import Blk
-from vmm.virtio.blk_timing import TIMINGS
-from vmm.virtio.device import Context, VirtioDevice
-from vmm.virtio.mmio import MMIO_SIZE, MmioTransport
-from vmm.virtio.pci import VirtioPci
+
+if TYPE_CHECKING:
+    from vmm.storage.image import Image
+    from vmm.virtio.blk import Blk
+    from vmm.virtio.device import Context, VirtioDevice
 
 LOGGED: Final = 200  # lines; a guest can cause any number
 
@@ -69,21 +67,22 @@ class Peripherals:
 
     def plug(self, board: Board, memory: GuestMemory, clock: Clock) -> None:
         """Make the devices and put them into `board`. Raises UsageError when it is full."""
+        if not self._config.disks and not self.outside.has_devices():
+            return
+        from vmm.virtio.device import Context
+
         context = Context(memory, clock, self.log, board.reschedule)
         for number, (disk, image) in enumerate(zip(self._config.disks, self._images, strict=True)):
-            serial = disk.serial or f"ring1-{number}"
-            timing = TIMINGS[disk.speed]
-            blk = Blk(
-                f"disk{number}", context, image, timing,
-                serial=serial, packed=disk.packed, queues=disk.queues,
-            )  # fmt: skip
-            self.disks.append(blk)
-            self.attach(board, blk, disk.transport)
+            self.disks.append(_disk(context, number, disk, image))
+            self.attach(board, self.disks[-1], disk.transport)
         for device, place in self.outside.devices(context):
             self.attach(board, device, place.transport)
 
-    def attach(self, board: Board, device: VirtioDevice, kind: TransportKind) -> None:
+    def attach(self, board: Board, device: "VirtioDevice", kind: TransportKind) -> None:
         """Show a virtio device by PCI, or by registers in memory. Raises UsageError if full."""
+        from vmm.virtio.mmio import MMIO_SIZE, MmioTransport
+        from vmm.virtio.pci import VirtioPci
+
         if kind is TransportKind.PCI:
             board.plug(VirtioPci(device))
             return
@@ -130,6 +129,18 @@ class Peripherals:
             self._outside.close()
 
 
-def _open(disk: Disk) -> Image:
+def _disk(context: "Context", number: int, disk: Disk, image: "Image") -> "Blk":
+    from vmm.virtio.blk import Blk
+    from vmm.virtio.blk_timing import TIMINGS
+
+    return Blk(
+        f"disk{number}", context, image, TIMINGS[disk.speed],
+        serial=disk.serial or f"ring1-{number}", packed=disk.packed, queues=disk.queues,
+    )  # fmt: skip
+
+
+def _open(disk: Disk) -> "Image":
+    from vmm.storage.opening import open_image
+
     kind = None if disk.format is None else str(disk.format)
     return open_image(disk.path, kind=kind, read_only=disk.readonly, snapshot=disk.snapshot)

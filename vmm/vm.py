@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
 from hwmodel.arch.model import CpuModel
@@ -32,9 +32,11 @@ from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
 from vmm.vcpu import Surroundings, Vcpu
-from vmm.virtio.balloon import Balloon
 from vmm.virtual import VirtualMemory
 from vmm.watchers import Watchers
+
+if TYPE_CHECKING:
+    from vmm.virtio.balloon import Balloon
 
 FOREVER: Final = 1 << 62
 SHOWN_EXITS: Final = 5  # in the message of a stop
@@ -245,7 +247,7 @@ class VM:
         (self.peripherals.outside.terminal or self.board).receive(data)
 
     @property
-    def balloon(self) -> Balloon:
+    def balloon(self) -> "Balloon":
         """The memory balloon. Raises UsageError if the VM has none."""
         if self.peripherals.outside.balloon is None:
             raise UsageError("this VM has no balloon; make it with balloon='on'")

@@ -11,7 +11,6 @@ from vmm.boot import multiboot1, multiboot2
 from vmm.boot.elf import MAGIC, ElfImage, plan_elf
 from vmm.boot.flat import plan_flat
 from vmm.boot.foreign import refuse_bios, refuse_foreign
-from vmm.boot.linux.bzimage import plan_bzimage
 from vmm.boot.linux.header import is_bzimage
 from vmm.boot.multiboot1 import plan_multiboot1
 from vmm.boot.multiboot2 import plan_multiboot2
@@ -32,11 +31,17 @@ class Kind(StrEnum):
     FLAT = "flat"
 
 
+def _plan_bzimage(data: bytes, request: BootRequest) -> BootPlan:
+    from vmm.boot.linux.bzimage import plan_bzimage  # with what unpacks kernels
+
+    return plan_bzimage(data, request)
+
+
 _LOADERS: dict[Kind, Callable[[bytes, BootRequest], BootPlan]] = {
     Kind.MULTIBOOT1: plan_multiboot1,
     Kind.MULTIBOOT2: plan_multiboot2,
     Kind.PVH: plan_pvh,
-    Kind.BZIMAGE: plan_bzimage,
+    Kind.BZIMAGE: _plan_bzimage,
     Kind.ELF32: plan_elf,
     Kind.ELF64: plan_elf,
     Kind.FLAT: plan_flat,
