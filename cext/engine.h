@@ -8,6 +8,7 @@
  *   step.c        single steps: deadlines, breakpoints, blocks that do not pay
  *   fill.c tlb.c  fills of Unicorn's TLB from the modelled one
  *   walk.c ept.c  guest page walks, each table through the EPT; pml.c logs pages that get dirty
+ *   explain.c     a walk, reference by reference
  *   mmucache.c context.c invalidate.c   paging-structure caches; whose translations they are; what drops them
  *   memory.c      guest memory accesses that the model itself makes
  *   trap.c        every trap out of translated code: what does it mean?

@@ -24,7 +24,7 @@ void note_reference(struct engine *e, uint32_t kind, int level, uint64_t gpa, ui
 
 void note_verdict(struct engine *e, uint32_t verdict)
 {
-    if (e->mmu.log && e->mmu.log_count && e->mmu.log_count <= e->mmu.log_room)
+    if (unlikely(e->mmu.log != NULL) && e->mmu.log_count && e->mmu.log_count <= e->mmu.log_room)
         e->mmu.log[e->mmu.log_count - 1].verdict = verdict;
 }
 
@@ -93,8 +93,10 @@ static bool descend(struct engine *e, uint64_t gpa, uint32_t need, const struct 
         bool leaf = is_leaf(e, entry, w->level);
         if (unlikely(is_misconfigured(e, entry, w->level, leaf)))
             return refuse(e, EXIT_EPT_MISCONFIG, gpa, 0, c);
-        if (leaf)
+        if (leaf) {
+            note_verdict(e, WALK_LEAF);
             return true;
+        }
         table = entry & ADDRESS_MASK;
     }
 }

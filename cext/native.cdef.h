@@ -119,6 +119,15 @@ struct walk_reference {
     uint32_t verdict;              /* enum walk_verdict */
 };
 
+/* How a walk ended: `result` 0: hpa; 1: exception `vector` with `error`; 2: VM-exit `reason`. */
+struct walk_outcome {
+    uint32_t result, vector, error, reason;
+    uint64_t qualification;
+    uint64_t gpa, hpa;             /* gpa: translated, or what the exit was for */
+    uint32_t rights, shift;        /* TLB_* of cext/mmu.h; log2 of the size of the mapping */
+    uint32_t count;                /* references made; as many as there was room for are recorded */
+};
+
 struct engine_counters {
     uint64_t exits, entries;
     uint64_t resolved;             /* traps that the processor model resolved without an exit */
@@ -194,6 +203,13 @@ int vcpu_access(struct engine *engine, struct vcpu *vcpu, uint64_t linear, uint8
 /* Translate without any side effect: 0 and *gpa, or as vcpu_access(). */
 int vcpu_translate(struct engine *engine, struct vcpu *vcpu, uint64_t linear, int access, int user,
                    uint64_t *gpa, uint64_t fault[3]);
+/* Walk as for an access and record every reference, with what would have saved it. Without `effects` nothing changes
+ * and no cache is asked; with them it is the real walk: flags are set, caches serve and are filled. */
+void vcpu_explain_walk(struct engine *engine, struct vcpu *vcpu, uint64_t linear, int access, int user, int effects,
+                       struct walk_reference *references, uint32_t room, struct walk_outcome *outcome);
+/* For `ring1 bench`: `rounds` translations of one address. `how` 0: every reference from memory; 1: by the caches of
+ * walks; 2: found in the modelled TLB. Returns the sum of the addresses found. */
+uint64_t vcpu_repeat_walk(struct engine *engine, struct vcpu *vcpu, uint64_t linear, uint64_t rounds, int how);
 /* Power-up state (manual: "Processor State After Reset"). */
 void vcpu_reset(struct vcpu *vcpu);
 /* Move RIP past an instruction that software carried out: wrapped to the code size, RF and the shadow cleared, the

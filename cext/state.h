@@ -159,6 +159,9 @@ void step_for_a_while(struct engine *e);
 bool goes_slowly(const struct engine *e);
 void keep_pace(struct engine *e, const struct block *b);       /* before a block: the deadline, and steps for any reason */
 
+/* vcpu.c */
+bool borrow(struct engine *e, struct vcpu *v);    /* load it for accesses of the model's own; false: it cannot run */
+
 /* fill.c */
 bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data);
 void micro_flush(struct engine *e);                /* Unicorn's TLB only: the model keeps its entries */

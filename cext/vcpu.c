@@ -51,7 +51,7 @@ void vcpu_set_abcd(struct vcpu *v, uint64_t rax, uint64_t rbx, uint64_t rcx, uin
 }
 
 /* The model's own accesses, in the vcpu's mode. The core is loaded for them as for an entry. */
-static bool borrow(struct engine *e, struct vcpu *v)
+bool borrow(struct engine *e, struct vcpu *v)
 {
     e->vcpu = v;
     return load_guest(e, v);

@@ -216,8 +216,10 @@ static bool descend(struct engine *e, struct guest_walk *g)
     for (bool leaf;; g->shift -= g->bits) {
         if (!read_entry(e, g, &leaf))
             return false;
-        if (leaf)
+        if (leaf) {
+            note_verdict(e, WALK_LEAF);
             return true;
+        }
         if (!reach_table(e, g, g->bytes == 4 ? g->entry & 0xfffff000 : g->entry & ADDRESS_MASK, g->shift - g->bits))
             return false;
         struct used *used = &g->used[g->count - 1];

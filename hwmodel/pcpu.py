@@ -23,6 +23,17 @@ from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.ram import PAGE, Ram
+from hwmodel.mem.reference import (
+    Access,
+    Exited,
+    Raised,
+    Reference,
+    ServedBy,
+    Structure,
+    Translated,
+    Verdict,
+    Walk,
+)
 from hwmodel.timing.clock import Clock
 from hwmodel.vmx.capabilities import CR0_FIXED0, CR0_FIXED1, Capabilities
 from hwmodel.vmx.exit import Exit
@@ -73,6 +84,7 @@ class Pcpu:
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._fault: Final = ffi.new("uint64_t[3]")
+        self._walk: Final = ffi.new("struct walk_reference[64]"), ffi.new("struct walk_outcome *")
         self._code: Final = ffi.new("uint8_t[]", PAGE)
         self._code_bytes: Final = ffi.buffer(self._code)
         words = (ram.size // PAGE + 63) // 64
@@ -281,6 +293,30 @@ class Pcpu:
         )
         return self._fault_of(code) or int(gpa[0])
 
+    def explain_walk(
+        self, vmcs: Vmcs, linear: int, access: Access = Access.READ, *, user: bool = False,
+        effects: bool = False,
+    ) -> Walk:  # fmt: skip
+        """Return every reference of a page walk, and its end; nothing changes without `effects`.
+
+        With `effects` it is the real walk: caches serve it and are filled, flags are set.
+        """
+        cells, outcome = self._walk
+        lib.vcpu_explain_walk(
+            self._native, vmcs.native, linear & _MASK64, access, user, effects, cells, len(cells),
+            outcome,
+        )  # fmt: skip
+        return Walk(tuple(map(_reference, cells[0 : outcome.count])), _end(outcome))
+
+    def repeat_walk(self, vmcs: Vmcs, linear: int, rounds: int, how: int) -> int:
+        """Translate an address again and again, for a bench; return the sum of the answers.
+
+        `how`: 0 with every reference from memory, 1 from hot caches of walks, 2 from the TLB.
+        """
+        return lib.vcpu_repeat_walk(  # type: ignore[no-any-return]
+            self._native, vmcs.native, linear, rounds, how
+        )
+
     def _fault_of(self, code: int) -> Fault | None:
         first, second, third = self._fault
         if code == 1:
@@ -319,3 +355,18 @@ def _native_capabilities(capabilities: Capabilities) -> Any:
     for name in _CAPABILITY_WORDS:
         setattr(native, name, int(getattr(capabilities, name)))
     return native
+
+
+def _reference(cell: Any) -> Reference:
+    return Reference(
+        Structure(cell.kind), cell.level, cell.gpa, cell.hpa, cell.entry,
+        Verdict(cell.verdict), ServedBy(cell.cache),
+    )  # fmt: skip
+
+
+def _end(outcome: Any) -> Translated | Raised | Exited:
+    if outcome.result == 0:
+        return Translated(outcome.gpa, outcome.hpa, outcome.shift, outcome.rights)
+    if outcome.result == 1:
+        return Raised(outcome.vector, outcome.error)
+    return Exited(outcome.reason, outcome.qualification, outcome.gpa)

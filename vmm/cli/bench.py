@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from vmm.cli.benchmarks import costs, loop, repeat, startup
+from vmm.cli.benchmarks import costs, loop, repeat, startup, walks
 from vmm.cli.benchmarks.machines import qemu_missing
 from vmm.cli.benchmarks.row import Row
 from vmm.errors import UsageError
@@ -18,6 +18,7 @@ Section = Callable[[int, int], list[Row]]
 SECTIONS: dict[str, Section] = {
     "loop": loop.measure,
     "costs": costs.measure,
+    "walks": walks.measure,
     "startup": lambda runs, _percent: startup.measure(runs),
     "repeat": lambda _runs, _percent: repeat.measure(),
 }
