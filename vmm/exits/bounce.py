@@ -8,8 +8,6 @@ more is read than the instruction asks for, and what it changed is written.
 
 from typing import TYPE_CHECKING, Final
 
-import capstone
-
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.paging import InvEpt
 from hwmodel.vmx.exit import Exit
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 4096
 _BOUNCE_PAGE: Final = 1  # of the hypervisor's private pages
-_MODES: Final = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
 # Operands whose size capstone does not tell: bytes stored or loaded.
 _SIZES: Final = {"sgdt": 10, "sidt": 10, "lgdt": 10, "lidt": 10, "fxsave": 512, "fxrstor": 512}
 
@@ -65,7 +62,10 @@ def _step(vcpu: "Vcpu", gpa: int, stand_in: int) -> Outcome | None:
 
 def _operand(code: bytes, bits: int) -> tuple[int, bool, bool] | None:
     """Return the memory operand's size in bytes, and whether it is read and written."""
-    decoder = capstone.Cs(capstone.CS_ARCH_X86, _MODES[bits])
+    import capstone  # few guests get here, and it takes a tenth of a start's time
+
+    modes = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, modes[bits])
     decoder.detail = True
     for insn in decoder.disasm(code, 0, 1):
         for operand in insn.operands:

@@ -6,6 +6,7 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import PAGE
 from hwmodel.vmx.exit import Exit
 from vmm.exits.absent import handle_absent
+from vmm.exits.bounce import try_bounce
 from vmm.exits.emulate import MAX_ITERATIONS, Status, emulate
 from vmm.exits.machine_view import MachineView
 from vmm.inject import inject_exception
@@ -66,8 +67,6 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         assert done.vector is not None
         inject_exception(vcpu, done.vector, done.error_code, done.address or 0)
     elif done.status is Status.UNSUPPORTED:
-        from vmm.exits.bounce import try_bounce  # with capstone, which few guests need
-
         return try_bounce(vcpu, vmexit) or _stop(vcpu, vmexit, f"cannot emulate {done.text}")
     return Outcome.STOP if vcpu.is_stopped() else Outcome.RESUME
 
