@@ -19,6 +19,7 @@ from vmm.firmware.numa import distances, divide
 from vmm.host.sources import Door, HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.outside import Outside
+from vmm.storage.image import StorageError
 
 if TYPE_CHECKING:
     from vmm.storage.image import Image
@@ -122,9 +123,12 @@ class Peripherals:
             disk.restore_media(kept)
 
     def close(self) -> None:
-        """Flush and close every file."""
+        """Flush and close every file; what could not be written is said."""
         while self._images:
-            self._images.pop().close()
+            try:
+                self._images.pop().close()
+            except StorageError as error:
+                self._log(f"not all of a disk could be written: {error}")
         if self._outside is not None:
             self._outside.close()
 

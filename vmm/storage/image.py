@@ -40,7 +40,7 @@ class Image(Protocol):
         """Make everything written so far survive the end of this process and of this host."""
 
     def close(self) -> None:
-        """Flush and let go of the file."""
+        """Flush and let go of the file, even if that raises StorageError."""
 
 
 def total(views: Views) -> int:

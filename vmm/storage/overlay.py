@@ -6,6 +6,8 @@ from vmm.storage.image import Image, Pieces, Views, clear, scatter, total
 
 BLOCK: Final = 4096
 _ZERO: Final = bytes(BLOCK)
+_AT_ONCE: Final = 1 << 20
+"""Bytes that are copied together; a guest may hand over as many as it has memory, and more."""
 
 
 class Overlay:
@@ -37,7 +39,13 @@ class Overlay:
     def write(self, offset: int, views: Views) -> None:
         """Keep `views`, by blocks of 4 KiB."""
         self._saved = None
-        data = memoryview(b"".join(views))
+        pieces, end = Pieces(views), offset + total(views)
+        while offset < end:
+            size = min(_AT_ONCE - offset % BLOCK, end - offset)
+            self._keep(offset, memoryview(b"".join(pieces.take(size))))
+            offset += size
+
+    def _keep(self, offset: int, data: memoryview) -> None:
         at = 0
         while at < len(data):
             number, start = divmod(offset + at, BLOCK)

@@ -4,7 +4,7 @@ from typing import Final
 
 from vmm.errors import UsageError
 from vmm.storage.hostfile import HostFile
-from vmm.storage.image import SECTOR, StorageError, Views
+from vmm.storage.image import SECTOR, Pieces, StorageError, Views
 from vmm.storage.probe import PROBED, probe
 
 _ZEROES: Final = memoryview(bytes(1 << 20))
@@ -66,7 +66,7 @@ class RawImage:
 
     def _guard(self, offset: int, views: Views) -> None:
         head = bytearray(self._file.read(0, PROBED))
-        data = b"".join(views)[: PROBED - offset]
+        data = b"".join(Pieces(views).take(PROBED - offset))
         head[offset : offset + len(data)] = data
         if probe(bytes(head)) != "raw":
             raise StorageError(

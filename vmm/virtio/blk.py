@@ -228,7 +228,3 @@ class Blk(VirtioDevice):
             assert isinstance(numbers, list)
             assert isinstance(data, bytes)
             self.image.restore(numbers, data)
-
-    def close(self) -> None:
-        """Flush the image and let go of it."""
-        self.image.close()

@@ -6,7 +6,6 @@ the file holds the tables of the last one, so a crash costs clusters (leaks) and
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -144,14 +143,18 @@ class Qcow2Image:
         self._touched = False
 
     def close(self) -> None:
-        """Flush, write down what the flush has freed, and let go of the files."""
-        if self._backing is not None:
-            self._backing.close()
-        with suppress(StorageError):
+        """Flush, write down what the flush has freed, and let go of the files.
+
+        Raises StorageError, with the files closed, when the host cannot write.
+        """
+        try:
             self.flush()
             if self._refcounts.is_dirty:
                 self._refcounts.write_back()
-        self._file.close()
+        finally:
+            self._file.close()
+            if self._backing is not None:
+                self._backing.close()
 
     # ---- reading ----
 
