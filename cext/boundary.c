@@ -1,6 +1,6 @@
 /* Tour 2.8: between two instructions: which exit or event is due there.
  *
- * Manual, "Priority Among Concurrent Events" and what each VM-execution control says of its own place: the preemption timer,
+ * Manual, "Priority Among Concurrent Events" and what each VM-execution control says of its own place: INIT, the preemption timer,
  * the NMI window, NMIs, the interrupt window, external interrupts. Debug traps come before all of these, with the
  * instruction that caused them; the monitor trap flag before even those.
  */
@@ -62,10 +62,12 @@ static bool window_is_open(struct engine *e, uint64_t window)
     return window == PRIMARY_NMI_WINDOW_EXITING ? !e->nmi_blocked : (e->core->eflags & RFLAGS_IF) != 0;
 }
 
-enum due { DUE_NOTHING, DUE_TIMER, DUE_NMI_WINDOW, DUE_NMI, DUE_INTERRUPT_WINDOW, DUE_INTERRUPT };
+enum due { DUE_NOTHING, DUE_INIT, DUE_TIMER, DUE_NMI_WINDOW, DUE_NMI, DUE_INTERRUPT_WINDOW, DUE_VIRTUAL, DUE_INTERRUPT };
 
 static enum due what_is_due(struct engine *e)
 {
+    if (e->line_init)
+        return DUE_INIT;
     if (timer_is_due(e))
         return DUE_TIMER;
     if (window_is_open(e, PRIMARY_NMI_WINDOW_EXITING))
@@ -74,6 +76,8 @@ static enum due what_is_due(struct engine *e)
         return DUE_NMI;
     if (window_is_open(e, PRIMARY_INTERRUPT_WINDOW_EXITING))
         return DUE_INTERRUPT_WINDOW;
+    if (e->virtual_pending && interrupts_enabled(e) && !exiting(e, PRIMARY_INTERRUPT_WINDOW_EXITING))
+        return DUE_VIRTUAL;
     return interrupt_is_due(e) ? DUE_INTERRUPT : DUE_NOTHING;
 }
 
@@ -93,6 +97,11 @@ static void take_interrupt(struct engine *e)
 {
     bool acknowledges = *field(e, VMCS_VM_EXIT_CONTROLS) & VM_EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT;
     bool exits = by_pin(e, PIN_EXTERNAL_INTERRUPT_EXITING);
+    if (exits && is_notification(e, e->line_vector)) {
+        e->line_busy = false;
+        process_posted(e);
+        return;
+    }
     e->line_busy = exits && !acknowledges;
     if (!exits) {
         inject(e, (struct event){.type = EVENT_EXTERNAL, .vector = e->line_vector});
@@ -106,10 +115,12 @@ static void take_interrupt(struct engine *e)
 static void take(struct engine *e, enum due due)
 {
     switch (due) {
+    case DUE_INIT: e->line_init = false, fill_exit(e, EXIT_INIT_SIGNAL, 0, 0); break;
     case DUE_TIMER: fill_exit(e, STOP_DEADLINE, 0, 0); break;      /* stop_timer() names it */
     case DUE_NMI_WINDOW: fill_exit(e, EXIT_NMI_WINDOW, 0, 0); break;
     case DUE_INTERRUPT_WINDOW: fill_exit(e, EXIT_INTERRUPT_WINDOW, 0, 0); break;
     case DUE_NMI: take_nmi(e); break;
+    case DUE_VIRTUAL: deliver_virtual_interrupt(e); break;
     case DUE_INTERRUPT: take_interrupt(e); break;
     case DUE_NOTHING: break;
     }
@@ -129,7 +140,7 @@ void take_what_is_due(struct engine *e) { take(e, what_is_due(e)); }
 bool watches_boundaries(struct engine *e)
 {
     const uint64_t windows = PRIMARY_NMI_WINDOW_EXITING | PRIMARY_INTERRUPT_WINDOW_EXITING;
-    return e->line_nmi || e->line_busy || (e->vcpu && exiting(e, windows));
+    return e->line_init || e->line_nmi || e->line_busy || e->virtual_pending || (e->vcpu && exiting(e, windows));
 }
 
 /* ---- the monitor trap flag ---- */
@@ -154,7 +165,7 @@ void wait_halted(struct engine *e)
     if (e->interrupted) {
         fill_exit(e, STOP_INTERRUPTED, 0, 0);
     } else if (due != DUE_NOTHING) {
-        *field(e, VMCS_GUEST_ACTIVITY_STATE) = due == DUE_TIMER || (due == DUE_INTERRUPT && by_pin(e, PIN_EXTERNAL_INTERRUPT_EXITING)) ||
+        *field(e, VMCS_GUEST_ACTIVITY_STATE) = due == DUE_TIMER || due == DUE_INIT || (due == DUE_INTERRUPT && by_pin(e, PIN_EXTERNAL_INTERRUPT_EXITING)) ||
                                                (due == DUE_NMI && by_pin(e, PIN_NMI_EXITING)) ? IN_HLT : 0;
         take(e, due);
     } else {
@@ -172,3 +183,4 @@ void engine_raise_interrupt(struct engine *e, int vector)
 }
 
 void engine_raise_nmi(struct engine *e) { e->line_nmi = true; }
+void engine_raise_init(struct engine *e) { e->line_init = true; }

@@ -229,6 +229,7 @@ static void enter_guest(struct engine *e)
     }
     e->vcpu->launched = 1;
     start_timer(e);
+    apicv_at_entry(e);
     inject_at_entry(e);
     update_limit(e);
     run(e);

@@ -186,6 +186,7 @@ uint64_t engine_cycles(const struct engine *engine);
 /* This processor's own pins: an external interrupt (-1 takes it back) and an NMI, pending until they are taken. */
 void engine_raise_interrupt(struct engine *engine, int vector);
 void engine_raise_nmi(struct engine *engine);
+void engine_raise_init(struct engine *engine);
 /* Virtual time that passes without instructions: idle, handlers. */
 void engine_add_cycles(struct engine *engine, uint64_t cycles);
 void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);

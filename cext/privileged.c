@@ -109,8 +109,7 @@ static bool mov_to_cr(struct engine *e, const struct insn *i)
             return mov_cr_exit(e, i, 8, false);
         if (value >> 4)
             return raise_fault(e, 13, 0);
-        e->vcpu->cr8 = value;
-        return done(e, i);
+        return write_cr8(e, i, value);
     default: return raise_fault(e, 6, 0);
     }
 }
@@ -136,7 +135,7 @@ static bool mov_from_cr(struct engine *e, const struct insn *i)
     case 8:
         if (exiting(e, PRIMARY_CR8_STORE_EXITING))
             return mov_cr_exit(e, i, 8, true);
-        value = e->vcpu->cr8;
+        value = read_cr8(e);
         break;
     default: return raise_fault(e, 6, 0);
     }
@@ -244,11 +243,23 @@ bool write_plain_msr(struct engine *e, uint32_t msr, uint64_t value)
     return true;
 }
 
+static bool access_virtual_x2apic(struct engine *e, const struct insn *i, uint32_t msr, bool writes, uint64_t value)
+{
+    if (writes)
+        return write_virtual_x2apic(e, i, msr, value);
+    value = read_virtual_x2apic(e, msr);
+    e->core->regs[RAX] = (uint32_t)value;
+    e->core->regs[RDX] = value >> 32;
+    return done(e, i);
+}
+
 static bool access_msr(struct engine *e, const struct insn *i)
 {
     uint32_t msr = (uint32_t)e->core->regs[RCX];
     bool writes = i->opcode[1] == 0x30;
     uint64_t value = (uint32_t)e->core->regs[RAX] | e->core->regs[RDX] << 32, *reg = plain_msr(e, msr);
+    if (is_virtual_x2apic(e, msr, writes) && !msr_exits(e, msr, writes))
+        return access_virtual_x2apic(e, i, msr, writes, value);
     if (!reg || msr_exits(e, msr, writes))
         return instruction_exit(e, i, writes ? EXIT_MSR_WRITE : EXIT_MSR_READ, 0);
     if (!writes) {

@@ -116,8 +116,9 @@ struct engine {
     uint64_t pkru, pkrs;           /* as Unicorn's TLB knows them */
     struct pending pending;
     bool mtf;                      /* exit after each instruction */
-    bool line_nmi, line_busy;      /* what waits at this processor's own pins */
+    bool line_init, line_nmi, line_busy;      /* what waits at this processor's own pins */
     uint8_t line_vector;
+    bool virtual_pending;          /* RVI is above VPPR: an interrupt of the virtual APIC waits */
     struct event idt_event;        /* the event that was being delivered when an exit came */
     bool idt_event_valid;
     /* VM entry */
@@ -250,6 +251,17 @@ void load_by_control(struct engine *e);
 void save_by_control(struct engine *e);
 bool load_entry_msrs(struct engine *e, uint64_t *failed);      /* false: number of the entry, from 1 */
 void exchange_exit_msrs(struct engine *e, bool stores);
+
+/* apicv.c */
+void apicv_at_entry(struct engine *e);
+void deliver_virtual_interrupt(struct engine *e);
+uint64_t read_cr8(struct engine *e);
+bool write_cr8(struct engine *e, const struct insn *i, uint64_t value);
+bool is_virtual_x2apic(struct engine *e, uint32_t msr, bool writes);
+uint64_t read_virtual_x2apic(struct engine *e, uint32_t msr);
+bool write_virtual_x2apic(struct engine *e, const struct insn *i, uint32_t msr, uint64_t value);
+bool is_notification(struct engine *e, uint8_t vector);
+void process_posted(struct engine *e);
 
 /* clock.c */
 uint64_t guest_tsc(struct engine *e);

@@ -207,6 +207,10 @@ class Pcpu:
         """Let an NMI wait at this processor's pin."""
         lib.engine_raise_nmi(self._native)
 
+    def raise_init(self) -> None:
+        """Let an INIT wait at this processor's pin: a guest exits for it."""
+        lib.engine_raise_init(self._native)
+
     def advance(self, cycles: int) -> None:
         """Let time pass without instructions."""
         lib.engine_add_cycles(self._native, cycles)

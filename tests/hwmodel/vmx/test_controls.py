@@ -99,6 +99,11 @@ ELSEWHERE = {
     "use_tsc_offsetting": "test_the_tsc_is_scaled_then_moved",
     "use_tsc_scaling": "test_the_tsc_is_scaled_then_moved",
     "enable_ept": "test_entry_checks: unrestricted_guest_needs_ept; the pages: test_pcpu_memory",
+    "process_posted_interrupts": "test_apicv: test_a_notification_posts_without_an_exit",
+    "use_tpr_shadow": "test_apicv: test_cr8_is_the_shadow",
+    "virtualize_x2apic_mode": "test_apicv: test_x2apic_registers_are_read_from_the_page",
+    "apic_register_virtualization": "test_apicv: test_without_register_virtualization_only_the_tpr_is",
+    "virtual_interrupt_delivery": "test_apicv: test_a_self_ipi_is_delivered_without_an_exit",
     "enable_pml": "the EPT's own tests: page-modification log",
     "mode_based_execute_control_for_ept": "the EPT's own tests: execute permissions",
     "enable_vpid": "test_entry_checks: vpid_is_not_zero; the tags: the TLB's own tests",
@@ -350,3 +355,12 @@ def test_umip_keeps_programs_from_the_tables(bare: Make, text: str, umip: bool) 
     machine.vmcs[Field.GUEST_SS_SELECTOR] = 0x2B
     vmexit = machine.run(f"{text}; vmcall", rbx=0x9000)
     assert vmexit.name == ("EXCEPTION_NMI" if umip else "VMCALL")
+
+
+def test_an_init_exits_before_all_else(bare: Make) -> None:
+    machine = bare()
+    machine.control(interrupt_window_exiting=1)
+    machine.regs.rflags |= 0x200
+    machine.pcpu.raise_init()
+    assert machine.run("nop").name == "INIT_SIGNAL"
+    assert machine.enter().name == "INTERRUPT_WINDOW"
