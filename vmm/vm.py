@@ -33,7 +33,7 @@ from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
 from vmm.vcpu import Surroundings, Vcpu
 from vmm.virtual import VirtualMemory
-from vmm.watchers import Watchers
+from vmm.watchers import Decorator, Watchers
 
 if TYPE_CHECKING:
     from vmm.virtio.balloon import Balloon
@@ -165,6 +165,24 @@ class VM:
             self.scheduler.run(self._limit())
             self._between_turns()
         return self._result(self._stop)
+
+    def run_until(self, cycle: int) -> Result | None:
+        """Run until the clock reads `cycle`, to the instruction; how it ended if it did before."""
+        self._take_up()
+        while self._stop is None and self.clock.now < cycle:
+            limit = min(self._limit(), cycle)
+            self.scheduler.idle_limit = min(self.scheduler.idle_limit, cycle)
+            self.scheduler.run(limit)
+            self._between_turns()
+            if not self.is_stopped() and self.next_work() is None:
+                self.pcpu.advance(max(0, limit - self.clock.now))
+        return self._result(self._stop) if self._stop is not None else None
+
+    def next_work(self) -> int | None:
+        """Return the cycle at which the VM has something to do by itself, None: never."""
+        if any(vcpu.is_runnable() for vcpu in self.vcpus):
+            return self.clock.now
+        return self.board.next_event()
 
     def __iter__(self) -> Iterator[Exit]:
         """Yield each VM-exit before its handler runs; the handler runs on resume."""
@@ -335,23 +353,12 @@ class VM:
         """Linear memory of the vCPU that ran last, as `memory` is guest-physical."""
         return VirtualMemory(self.current)
 
-    def on_exit(
-        self, name: str, **conditions: int
-    ) -> Callable[[Callable[[Exit], None]], Callable[[Exit], None]]:
+    def on_exit(self, name: str, **conditions: int) -> Decorator:
         """Decorate a function to be called at each exit of that name, before its handler.
 
         Conditions compare attributes of the exit; `leaf` is CPUID's EAX.
         """
-
-        def register(function: Callable[[Exit], None]) -> Callable[[Exit], None]:
-            def watch(vcpu: Vcpu, vmexit: Exit) -> None:
-                if vmexit.name == name and _meets(vcpu, vmexit, conditions):
-                    function(vmexit)
-
-            self.watchers.exits.append(watch)
-            return function
-
-        return register
+        return self.watchers.when(name, conditions)
 
     def snapshot(self) -> Snapshot:
         """Write the whole VM down, in memory; pages are shared between snapshots."""
@@ -390,11 +397,3 @@ def _ledger(instructions: int, cycles: int, deliveries: int) -> dict[str, int]:
     injection = min(deliveries, cycles - instructions)
     idle = cycles - instructions - injection
     return {"guest": instructions, "injection": injection, "idle": idle}
-
-
-def _meets(vcpu: Vcpu, vmexit: Exit, conditions: dict[str, int]) -> bool:
-    for name, wanted in conditions.items():
-        seen = vcpu.regs.rax & 0xFFFF_FFFF if name == "leaf" else getattr(vmexit, name)
-        if seen != wanted:
-            return False
-    return True

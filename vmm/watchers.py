@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 ExitWatcher = Callable[["Vcpu", Exit], None]
+Decorator = Callable[[Callable[[Exit], None]], Callable[[Exit], None]]
 
 
 class Watchers:
@@ -28,3 +29,26 @@ class Watchers:
         """Show an exit to everyone."""
         for watcher in self.exits:
             watcher(vcpu, vmexit)
+
+    def when(self, name: str, conditions: dict[str, int]) -> Decorator:
+        """Return a decorator whose function is called at each exit of that name that meets
+        `conditions` on its attributes; `leaf` is CPUID's EAX.
+        """
+
+        def register(function: Callable[[Exit], None]) -> Callable[[Exit], None]:
+            def watch(vcpu: "Vcpu", vmexit: Exit) -> None:
+                if vmexit.name == name and _meets(vcpu, vmexit, conditions):
+                    function(vmexit)
+
+            self.exits.append(watch)
+            return function
+
+        return register
+
+
+def _meets(vcpu: "Vcpu", vmexit: Exit, conditions: dict[str, int]) -> bool:
+    for name, wanted in conditions.items():
+        seen = vcpu.regs.rax & 0xFFFF_FFFF if name == "leaf" else getattr(vmexit, name)
+        if seen != wanted:
+            return False
+    return True

@@ -80,11 +80,12 @@ class Boot:
             "cmdline": QUICK,
             "max_instructions": MOST_INSTRUCTIONS,
             "dialects": ["kvm"],
+            "wait_idle": lambda *_: False,  # idle time jumps
             **options,
         }
         return VM(
             self.kernel.image, initrds=self.initrd, serial_output=console.write,
-            poll_input=console.poll, wait_idle=lambda *_: False, **given,
+            poll_input=console.poll, **given,
         )  # fmt: skip
 
     def say(self, *lines: str, **options: Any) -> tuple[str, Result]:

@@ -36,6 +36,9 @@ class Channel(Protocol):
     def descriptors(self) -> list[Descriptor]:
         """Return what to wait for."""
 
+    def expects(self) -> bool:
+        """Whether anything may still come."""
+
     def close(self) -> None:
         """Let go of everything on the host."""
 
@@ -63,6 +66,10 @@ class Output:
     def descriptors(self) -> list[Descriptor]:
         """Nothing is waited for."""
         return []
+
+    def expects(self) -> bool:
+        """Nothing comes by itself."""
+        return False
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -131,6 +138,10 @@ class StreamChannel:
     def descriptors(self) -> list[Descriptor]:
         """Return the socket, unless the guest has no room."""
         return self.stream.descriptors(reading=self._room() > 0)
+
+    def expects(self) -> bool:
+        """Whether a socket is open."""
+        return bool(self.descriptors())
 
     def close(self) -> None:
         """End the connection."""

@@ -60,7 +60,7 @@ class HostInput:
 
     def may_come(self) -> bool:
         """Whether an idle guest can expect anything from outside."""
-        return self._wait_idle is not None or bool(self._sources.descriptors())
+        return self._wait_idle is not None or self._sources.expects()
 
     def idle(self, target: int | None) -> bool:
         """The guest has nothing to do until cycle `target`; True: no time passed, look again."""

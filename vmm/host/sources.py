@@ -29,6 +29,9 @@ class HostSource(Protocol):
     def descriptors(self) -> Sequence[Descriptor]:
         """Return what to wait for; nothing when nothing is expected from outside."""
 
+    def expects(self) -> bool:
+        """Whether anything may still come: an idle guest is then not halted for good."""
+
     def close(self) -> None:
         """Let go of everything on the host."""
 
@@ -90,6 +93,10 @@ class HostSources:
     def descriptors(self) -> list[Descriptor]:
         """Return what all sources wait for."""
         return [pair for source in self._sources for pair in source.descriptors()]
+
+    def expects(self) -> bool:
+        """Whether anything may still come."""
+        return any(source.expects() for source in self._sources)
 
     def close(self) -> None:
         """Close all sources."""

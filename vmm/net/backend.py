@@ -71,5 +71,8 @@ class Backend(Protocol):
     def descriptors(self) -> Sequence[Descriptor]:
         """Return what to wait for."""
 
+    def expects(self) -> bool:
+        """Whether a frame may still come."""
+
     def close(self) -> None:
         """Let go of everything on the host."""

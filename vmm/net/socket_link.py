@@ -65,6 +65,10 @@ class SocketLink:
         """Return the peer's socket, or the one where it will knock."""
         return self.stream.descriptors()
 
+    def expects(self) -> bool:
+        """Whether a socket is open."""
+        return bool(self.descriptors())
+
     def close(self) -> None:
         """Unplug, and remove a Unix socket made here."""
         self.stream.close()

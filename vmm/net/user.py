@@ -93,6 +93,10 @@ class UserNetwork:
         self._look()
         return self._wanted
 
+    def expects(self) -> bool:
+        """Whether a socket is open."""
+        return bool(self.descriptors())
+
     def close(self) -> None:
         """Close all sockets."""
         if self._slirp != ffi.NULL:

@@ -67,6 +67,10 @@ class WireEnd:
         """Nothing is waited for on the host."""
         return []
 
+    def expects(self) -> bool:
+        """Whether somebody is at the other end."""
+        return self._peer is not None and self._peer.port is not None
+
     def close(self) -> None:
         """Unplug this end."""
         self.port = None

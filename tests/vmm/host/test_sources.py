@@ -27,6 +27,9 @@ class Pipe:
     def descriptors(self) -> list[tuple[int, int]]:
         return [(self.read, select.POLLIN)]
 
+    def expects(self) -> bool:
+        return False
+
     def close(self) -> None:
         os.close(self.read)
         os.close(self.write)

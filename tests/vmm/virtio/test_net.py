@@ -42,6 +42,9 @@ class Cable:
     def descriptors(self) -> list[tuple[int, int]]:
         return []
 
+    def expects(self) -> bool:
+        return False
+
     def close(self) -> None: ...
 
 
