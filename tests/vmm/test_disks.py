@@ -125,3 +125,23 @@ def test_a_bad_file_costs_one_line_and_status_64(make: object, words: str, tmp_p
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_hostile_driver_costs_a_line_and_the_disk(tmp_path: Path) -> None:
+    """The available index jumps: the device asks for a reset, says why, and the guest goes on."""
+    lines: list[str] = []
+    with VM(None, disks=f"{raw(tmp_path / 'a')},transport=mmio", log=lines.append) as vm:
+        base = 0xFEB0_0000
+        writes = [
+            *((0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x30, 0), (0x38, 8)),
+            *((0x80, 0x10_0000), (0x90, 0x10_1000), (0xA0, 0x10_2000), (0x44, 1), (0x70, 15)),
+        ]
+        for offset, value in writes:
+            vm.board.write_memory(0, base + offset, 4, value)
+        vm.memory.write(0x10_1002, b"\xff\xff")
+        vm.board.write_memory(0, base + 0x50, 4, 0)
+        assert vm.board.read_memory(0, base + 0x70, 4) == 0x4F
+        (line,) = lines
+        assert line.startswith("virtio device disk0 needs a reset: queue 0: the available index")
+        vm.board.write_memory(0, base + 0x70, 4, 0)
+        assert vm.run().status == 0
