@@ -361,9 +361,12 @@ static void fetch_refused(struct engine *e, uint64_t linear, const struct block 
 
 void handle_refusal(struct engine *e)
 {
-    uint64_t linear = in_64bit_code(e) ? *e->invalid_address : (uint32_t)*e->invalid_address;   /* TCG jumps beyond 32 bits */
+    bool wide = in_64bit_code(e);
+    uint64_t linear = wide ? *e->invalid_address : (uint32_t)*e->invalid_address;
     const struct block *last = e->block;
     forget_exception(e);
+    if (!wide)
+        e->core->rip = (uint32_t)e->core->rip;     /* TCG jumps beyond 32 bits */
     if (e->refusal.access == ACCESS_FETCH)
         e->block = NULL;           /* a translation failed: the block before it is complete */
     settle_block(e);
