@@ -3,7 +3,7 @@
 `enter(vmcs, until) -> Exit` has the shape of KVM_RUN: load, run, save, and say why it stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Self
@@ -193,6 +193,14 @@ class Pcpu:
     def instructions(self) -> int:
         """Instructions retired so far."""
         return lib.engine_instructions(self._native)  # type: ignore[no-any-return]
+
+    def totals(self, entered: Iterable[Vmcs]) -> tuple[int, int]:
+        """Return instructions and cycles, with what software completed since the last exit.
+
+        The engine books that at the next entry. What idled since then has paid for its cycles.
+        """
+        completed = sum(vmcs.native.retire for vmcs in entered)
+        return self.instructions + completed, max(self.clock.now, self._record.cycles + completed)
 
     @property
     def deliveries(self) -> int:

@@ -323,7 +323,7 @@ class VM:
         self.unknown.add((kind, number, what))
 
     def _result(self, stop: Stop) -> Result:
-        instructions, cycles = self.pcpu.instructions, self.clock.now
+        instructions, cycles = self.pcpu.totals(vcpu.vmcs for vcpu in self.vcpus)
         exits = self.pcpu.exits_by_name()
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
