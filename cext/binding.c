@@ -60,6 +60,10 @@ static bool bind_unicorn(const char *path)
         {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
         {"translator_loop_x86_64", &lib.internal.translator_loop},
+        {"helper_ret_stb_mmu_x86_64", &lib.internal.store_byte},
+        {"page_collection_lock_x86_64", &lib.internal.lock_pages},
+        {"page_collection_unlock_x86_64", &lib.internal.unlock_pages},
+        {"tb_invalidate_phys_page_fast_x86_64", &lib.internal.invalidate_store},
         {"tlb_reset_dirty_by_vaddr_x86_64", &lib.internal.tlb_reset_dirty},
     };
     for (size_t i = 0; i < sizeof internals / sizeof *internals; i++)

@@ -31,6 +31,10 @@ struct bound_internals {
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
     uintptr_t check_exit_request;  /* only its address is used */
     void (*translator_loop)(const struct operations *o, struct decoding *d, void *cpu, void *block, int most);   /* translator.c */
+    void *(*lock_pages)(void *uc, uint64_t first, uint64_t last);
+    void (*unlock_pages)(void *pages);
+    void (*store_byte)(void *env, uint64_t linear, uint8_t value, unsigned index, uintptr_t caller);
+    void (*invalidate_store)(void *uc, void *pages, uint64_t address, int size, uintptr_t caller);
     uint32_t (*flags_compute_all)(uint64_t dst, uint64_t src1, uint64_t src2, int op);
 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define NO_CODE_HOOK 0xfffffffffffffff0ull
-enum { CODE_BUFFER_BYTES = 96 << 20 };
+enum { CODE_BUFFER_BYTES = 96 << 20, ATTEMPTS_MAX = 100000 };
 
 static bool fail(struct engine *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static bool fail(struct engine *e, const char *format, ...)
@@ -183,6 +183,20 @@ static void run_once(struct engine *e)
     }
 }
 
+/* A guest can be left and entered again any number of times, but each time something must have changed. If that is not so
+ * the mistake is ours; it must not become a hang. */
+void check_progress(struct engine *e)
+{
+    if (e->attempts++ < ATTEMPTS_MAX || e->exit_ready)
+        return;
+    if (e->progress == cycles_now(e)) {
+        fail(e, "no progress at RIP %#llx", (unsigned long long)e->core->rip);
+        fill_exit(e, STOP_INTERNAL, 0, 0);
+    }
+    e->progress = cycles_now(e);
+    e->attempts = 0;
+}
+
 static void run(struct engine *e)
 {
     while (!e->exit_ready) {
@@ -194,6 +208,7 @@ static void run(struct engine *e)
             wait_halted(e);
         else
             run_once(e);
+        check_progress(e);
     }
 }
 

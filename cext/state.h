@@ -90,6 +90,8 @@ struct engine {
     uint64_t fetch_page;
     uint64_t debt, debt_at, slow_until;    /* step.c: instructions translated and not run; as of; how long that makes us step */
     struct debug debug;
+    uint32_t attempts;             /* how often the guest was left for nothing; `progress`: the cycle when that was last looked at */
+    uint64_t progress;
     /* memory */
     uint8_t *ram;
     uint64_t ram_size;
@@ -134,6 +136,9 @@ struct engine {
     struct exit_record history[HISTORY];
     uint8_t fpu_reset[5120];
 };
+
+/* engine.c */
+void check_progress(struct engine *e);
 
 /* cpustate.c */
 void flags_into_unicorn(struct engine *e);

@@ -92,6 +92,48 @@ static void protect_code(void *cpu, uint64_t linear, uint64_t length)
         lib.internal.tlb_reset_dirty(cpu, linear, length);
 }
 
+/* The byte store under way: where its next byte is, how many follow, for whom. */
+static _Thread_local struct { uint64_t next; unsigned left, ahead; uintptr_t caller; } pieces;
+
+/* The part of a store that lies on a second page, from `linear` on. */
+static void invalidate_second_page(struct engine *e, uint64_t linear, unsigned size, uintptr_t caller)
+{
+    uint64_t hpa;
+    if (!in_64bit_code(e))
+        linear = (uint32_t)linear;
+    if (!size || !code_page(e, linear, &hpa) || e->pages[hpa >> 12].state != PAGE_CODE)
+        return;
+    void *pages = lib.internal.lock_pages(e->uc, hpa, hpa + size);
+    for (unsigned n = 0; n < size; n++)
+        lib.internal.invalidate_store(e->uc, pages, hpa + n, 1, caller);
+    lib.internal.unlock_pages(pages);
+}
+
+/* Called for the bytes of unaligned stores only; `index` holds the whole access's size (QEMU's TCGMemOpIdx). */
+static void store_byte(void *env, uint64_t linear, uint8_t value, unsigned index, uintptr_t caller)
+{
+    bool begun = pieces.left && linear == pieces.next && caller == pieces.caller;
+    unsigned size = 1u << (index >> 4 & 3);
+    pieces.left = begun ? pieces.left - 1 : size - 1;
+    pieces.ahead = begun ? 0 : size - 1;
+    pieces.next = linear + 1;
+    pieces.caller = caller;
+    uint64_t second = (linear | 0xfff) + 1;
+    if (running && !begun && linear + size > second)
+        invalidate_second_page(running, second, (unsigned)(linear + size - second), caller);
+    lib.internal.store_byte(env, linear, value, index, caller);
+    pieces.ahead = 0;
+}
+
+static void invalidate_store(void *uc, void *pages, uint64_t address, int size, uintptr_t caller)
+{
+    unsigned ahead = pieces.ahead;
+    pieces.ahead = 0;
+    lib.internal.invalidate_store(uc, pages, address, size, caller);
+    for (uint64_t at = address + 1; ahead && at & 0xfff; at++, ahead--)
+        lib.internal.invalidate_store(uc, pages, at, 1, caller);
+}
+
 static bool patch(uintptr_t slot, void (*target)(void))
 {
     uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE), page = slot & ~(size - 1);
@@ -117,5 +159,7 @@ bool guard_translator(void *library)
         return false;
     struct tables t = tables_of(map);
     return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop) &&
-           lead(map, &t, "tlb_reset_dirty_by_vaddr_x86_64", (void (*)(void))protect_code);
+           lead(map, &t, "tlb_reset_dirty_by_vaddr_x86_64", (void (*)(void))protect_code) &&
+           lead(map, &t, "helper_ret_stb_mmu_x86_64", (void (*)(void))store_byte) &&
+           lead(map, &t, "tb_invalidate_phys_page_fast_x86_64", (void (*)(void))invalidate_store);
 }

@@ -145,6 +145,7 @@ void inject_at_entry(struct engine *e)
                            .error = (uint32_t)*field(e, VMCS_VM_ENTRY_EXCEPTION_ERROR_CODE), .cr2 = e->vcpu->cr2,
                            .instruction_length = (uint32_t)*field(e, VMCS_VM_ENTRY_INSTRUCTION_LEN)};
         *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD) = info & ~(1ull << 31);
+        *pending = 0;              /* (manual: "Delivery of Pending Debug Exceptions after VM Entry") */
         *field(e, VMCS_GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
         if (ev.type == (enum event_type)INTR_TYPE_OTHER)
             monitor_trap(e, 0);

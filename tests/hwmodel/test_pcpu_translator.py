@@ -161,3 +161,22 @@ def test_a_store_into_its_block_counts_once_wherever_the_block_is_cut(
     assert machine.enter().reason == ExitReason.HLT
     assert machine.pcpu.instructions == before + 10
     assert machine.peek(CODE + before - 5, 1) == 0x91
+
+
+@pytest.mark.parametrize("until", [1, FOREVER])
+@pytest.mark.parametrize("distance", [1, 2, 3])
+@pytest.mark.parametrize("code", [CODE, CODE + 0x100])
+def test_an_unaligned_change_that_reaches_its_block_happens_once(
+    bare: Make, code: int, distance: int, until: int
+) -> None:
+    """TCG stores it byte by byte, and began anew when a byte hit the block, a part being done."""
+    machine = bare()
+    machine.poke(code - 8, b"\x10" * 8)
+    machine.load("add dword ptr [rbx], eax; nop; nop; hlt", code)
+    machine.regs.rip, machine.regs.rbx = code, code - distance
+    machine.regs.rax = 0x0101_0101 & (1 << 8 * distance) - 1
+    before = machine.peek(code)
+    while machine.enter(machine.clock.now + until).reason != ExitReason.HLT:
+        assert machine.pcpu.instructions < 9
+    assert machine.peek(code - distance, distance) == int.from_bytes(b"\x11" * distance)
+    assert machine.peek(code) == before
