@@ -18,6 +18,7 @@ _IF: Final = 1 << 9
 _EVENT: Final = Field.VM_ENTRY_INTR_INFO_FIELD.index
 _BLOCKED: Final = Field.GUEST_INTERRUPTIBILITY_INFO.index
 _RFLAGS: Final = Field.GUEST_RFLAGS.index
+_DEBUG: Final = Field.GUEST_PENDING_DBG_EXCEPTIONS.index
 INTERRUPT_WINDOW: Final = 1 << 2  # primary control bits
 NMI_WINDOW: Final = 1 << 22
 
@@ -26,13 +27,15 @@ def deliver_pending(vcpu: "Vcpu") -> None:
     """Put the most urgent event into the VM-entry interruption information, if one can go in.
 
     Order of the manual's "Priority Among Concurrent Events": what was interrupted in delivery or
-    raised by a handler (it is there already), then NMI, then an external interrupt.
+    raised by a handler (it is there already), debug traps of the last instruction (the entry
+    delivers those, unless it has an event), then NMI, then an external interrupt.
     """
     vmcs, fields = vcpu.vmcs, vcpu.vmcs.fields
     if fields[_EVENT] & VALID:
         return  # asked again at the next exit
+    must_wait = fields[_BLOCKED] & _SHADOW or fields[_DEBUG]
     if vcpu.nmi_pending:
-        if fields[_BLOCKED] & (_SHADOW | _NMI_BLOCKED):
+        if must_wait or fields[_BLOCKED] & _NMI_BLOCKED:
             open_window(vcpu, NMI_WINDOW)
             return
         vcpu.nmi_pending = False
@@ -40,7 +43,7 @@ def deliver_pending(vcpu: "Vcpu") -> None:
         return
     if not vcpu.lapic.interrupt_pending():
         vcpu.look_for_events = False
-    elif fields[_BLOCKED] & _SHADOW or not fields[_RFLAGS] & _IF:
+    elif must_wait or not fields[_RFLAGS] & _IF:
         open_window(vcpu, INTERRUPT_WINDOW)
     else:
         vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
