@@ -25,6 +25,7 @@ from vmm.together import run_together
 QUIET = f"{QUICK} quiet"
 UP = "ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2"
 LEASE = """printf '#!/bin/sh\\n[ "$1" = bound ] && echo LEASE $ip $router $dns\\n' > /u; """
+FREE = "awk '/MemFree/{print \"FREE\",$2}' /proc/meminfo\n"
 UDHCPC = f"{LEASE}chmod +x /u; ip link set eth0 up; udhcpc -i eth0 -s /u -n -q"
 
 
@@ -136,16 +137,15 @@ def test_console_balloon_and_the_other_transport(cloud: Boot) -> None:
         seen.update(balloon.statistics, actual=balloon.actual, released=balloon.released)
         balloon.target = 0
 
-    free = "awk '/MemFree/{print \"FREE\",$2}' /proc/meminfo\n"
     steps: list[tuple[bytes, Any]] = [
-        (PROMPT, free.encode()),
+        (PROMPT, FREE.encode()),
         (PROMPT, b"echo IN''FLATE\n"),
         (b"INFLATE", inflate),
-        (PROMPT, f"sleep 2; {free}".encode()),
+        (PROMPT, f"sleep 2; {FREE}".encode()),
         (PROMPT, b"tty; cat /proc/interrupts; head -c 8 /dev/hwrng | od -An -tx1\n"),
         (PROMPT, b"echo DE''FLATE\n"),
         (b"DEFLATE", deflate),
-        (PROMPT, f"sleep 2; {free}".encode()),
+        (PROMPT, f"sleep 2; {FREE}".encode()),
         (PROMPT, b"poweroff\n"),
     ]
     console = Console(steps)
