@@ -11,7 +11,7 @@ enum { POSTED_ON = 32 };           /* byte of the descriptor that holds the outs
 
 /* ---- the page ---- */
 
-static uint64_t vapic_read(struct engine *e, unsigned offset, size_t bytes)
+uint64_t vapic_read(struct engine *e, unsigned offset, size_t bytes)
 {
     uint64_t value = ~0ull, at = *field(e, VMCS_VIRTUAL_APIC_PAGE_ADDR) + offset;
     if (at <= e->ram_size - 8)
@@ -19,7 +19,7 @@ static uint64_t vapic_read(struct engine *e, unsigned offset, size_t bytes)
     return bytes == 8 ? value : value & ((1ull << bytes * 8) - 1);
 }
 
-static void vapic_write(struct engine *e, unsigned offset, uint64_t value, size_t bytes)
+void vapic_write(struct engine *e, unsigned offset, uint64_t value, size_t bytes)
 {
     uint64_t at = *field(e, VMCS_VIRTUAL_APIC_PAGE_ADDR) + offset;
     if (at > e->ram_size - 8)
@@ -87,7 +87,7 @@ void deliver_virtual_interrupt(struct engine *e)
         evaluate(e);
 }
 
-static void request(struct engine *e, unsigned vector)
+void request_virtual(struct engine *e, unsigned vector)
 {
     set_vector(e, VIRR, vector, true);
     set_status(e, svi(e), vector > rvi(e) ? vector : rvi(e));
@@ -97,7 +97,7 @@ static void request(struct engine *e, unsigned vector)
 /* The instruction that caused it is complete: RIP stands behind it. */
 static void trap_exit(struct engine *e, uint32_t reason, uint64_t qualification) { fill_exit(e, reason, qualification, 0); }
 
-static void virtualize_eoi(struct engine *e)
+void virtualize_eoi(struct engine *e)
 {
     unsigned vector = svi(e);
     set_vector(e, VISR, vector, false);
@@ -108,7 +108,7 @@ static void virtualize_eoi(struct engine *e)
         trap_exit(e, EXIT_EOI_INDUCED, vector);
 }
 
-static void tpr_written(struct engine *e)
+void tpr_written(struct engine *e)
 {
     if (delivers(e)) {
         virtualize_ppr(e);
@@ -158,7 +158,7 @@ bool write_virtual_x2apic(struct engine *e, const struct insn *i, uint32_t msr, 
     else if (msr == MSR_EOI)
         virtualize_eoi(e);
     else if (value >> 4)
-        request(e, (unsigned)value);
+        request_virtual(e, (unsigned)value);
     else
         trap_exit(e, EXIT_APIC_WRITE, SELF_IPI);       /* vectors 0 to 15 are software's business */
     return true;
@@ -183,5 +183,5 @@ void process_posted(struct engine *e)
     memset(e->ram + at, 0, sizeof requests);
     for (unsigned vector = 0; vector < 256; vector++)
         if (requests[vector / 64] >> vector % 64 & 1)
-            request(e, vector);
+            request_virtual(e, vector);
 }

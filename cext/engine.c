@@ -29,6 +29,7 @@ static bool allocate(struct engine *e)
     e->grants = 1;
     e->rep_pc = NO_REP;
     e->failed_check = e->skipped_check = -1;
+    e->apic_page = ~0ull;
     e->fills_before_growth = 2048;
     return e->pages && e->dirty && e->decoded && blocks_create(e);
 }

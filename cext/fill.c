@@ -197,6 +197,8 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     if (!t)
         return refuse(e, page, access, false);
     uint64_t hpa = cached_hpa(t, page);
+    if (unlikely(hpa >> 12 == e->apic_page >> 12))
+        return refuse(e, page, access, false);
     if (access == ACCESS_WRITE && stores_under_itself(e, t, hpa >> 12, user)) {
         refuse(e, page, access, false);
         e->refusal.own_code = true;

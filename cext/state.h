@@ -120,6 +120,7 @@ struct engine {
     bool mtf;                      /* exit after each instruction */
     bool line_init, line_nmi, line_busy;      /* what waits at this processor's own pins */
     uint8_t line_vector;
+    uint64_t apic_page;            /* host-physical address of the APIC-access page; ~0: none */
     bool virtual_pending;          /* RVI is above VPPR: an interrupt of the virtual APIC waits */
     struct event idt_event;        /* the event that was being delivered when an exit came */
     bool idt_event_valid;
@@ -267,6 +268,17 @@ uint64_t read_virtual_x2apic(struct engine *e, uint32_t msr);
 bool write_virtual_x2apic(struct engine *e, const struct insn *i, uint32_t msr, uint64_t value);
 bool is_notification(struct engine *e, uint8_t vector);
 void process_posted(struct engine *e);
+uint64_t vapic_read(struct engine *e, unsigned offset, size_t bytes);
+void vapic_write(struct engine *e, unsigned offset, uint64_t value, size_t bytes);
+void tpr_written(struct engine *e);
+void virtualize_eoi(struct engine *e);
+void request_virtual(struct engine *e, unsigned vector);
+
+/* apicaccess.c */
+void select_apic_page(struct engine *e);
+bool raise_apic_access(struct engine *e, uint64_t linear, enum access access);
+uint64_t apic_access_in_delivery(uint64_t qualification);
+bool virtualize_apic_access(struct engine *e, const struct insn *i);       /* what is pending is done without an exit */
 
 /* clock.c */
 uint64_t guest_tsc(struct engine *e);

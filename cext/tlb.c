@@ -292,5 +292,5 @@ bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool u
     if (!t)
         return false;
     *hpa = cached_hpa(t, linear) | (linear & 0xfff);
-    return true;
+    return likely(*hpa >> 12 != e->apic_page >> 12) || raise_apic_access(e, linear, access);
 }

@@ -57,6 +57,8 @@ static void exit_for_pending(struct engine *e, const struct event *during)
         e->exit.idt_vectoring_error = during->has_error ? during->error : 0;
         if (during->type >= EVENT_SOFTWARE_INTERRUPT)
             e->exit.instruction_length = during->instruction_length;
+        if (p->reason == EXIT_APIC_ACCESS)
+            e->exit.qualification = apic_access_in_delivery(p->qualification);
     }
 }
 
@@ -325,6 +327,19 @@ static bool through_stack(struct engine *e)
     return i->uses_stack;
 }
 
+/* An access to the APIC-access page that needs no exit. */
+static bool virtualized(struct engine *e)
+{
+    bool tf = e->guest_tf;
+    struct pending access = e->pending;
+    const struct insn *i = decode_at_rip(e);
+    e->pending = access;
+    if (!i || !virtualize_apic_access(e, i))
+        return false;
+    instruction_done(e, i, tf);
+    return true;
+}
+
 static void data_refused(struct engine *e, uint64_t linear)
 {
     enum access access = e->refusal.access;
@@ -337,6 +352,8 @@ static void data_refused(struct engine *e, uint64_t linear)
     } else if (tlb_translate(e, linear, access, e->cpl == 3, &hpa)) {
         if (unlikely(e->debug.data) && debug_watches(e, e->refusal.page))
             debug_step_over(e, linear);
+        return;
+    } else if (e->pending.reason == EXIT_APIC_ACCESS && virtualized(e)) {
         return;
     }
     resolve_pending(e, NULL);

@@ -52,6 +52,7 @@ static void load_control(struct engine *e)
     c->cr[4] = cr4;
     e->efer = efer;
     mmu_select(e);
+    select_apic_page(e);
     if (paging_changed(v, cr0, cr4, efer))
         paging_changed_by_entry(e);
     else if (v->left[1] != cr3)

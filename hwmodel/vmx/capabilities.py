@@ -62,6 +62,7 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         activate_secondary_controls=1,
     ),
     Secondary: Secondary.of(
+        virtualize_apic_accesses=1,
         enable_ept=1,
         descriptor_table_exiting=1,
         enable_rdtscp=1,

@@ -113,7 +113,7 @@ EXIT_REASONS: dict[R, Row] = {
     R.TPR_BELOW_THRESHOLD: _vmx(
         "test_apicv", "test_a_tpr_below_the_threshold_exits_behind_the_instruction"
     ),
-    R.APIC_ACCESS: Control(Secondary, "virtualize_apic_accesses"),
+    R.APIC_ACCESS: _vmx("test_apic_access", "test_what_is_not_virtualized_exits"),
     R.EOI_INDUCED: _vmx("test_apicv", "test_an_eoi_takes_the_next_and_may_exit"),
     R.GDTR_IDTR: _exits("test_descriptor_tables"),
     R.LDTR_TR: _exits("test_descriptor_tables"),

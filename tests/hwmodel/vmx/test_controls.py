@@ -100,6 +100,7 @@ ELSEWHERE = {
     "use_tsc_scaling": "test_the_tsc_is_scaled_then_moved",
     "enable_ept": "test_entry_checks: unrestricted_guest_needs_ept; the pages: test_pcpu_memory",
     "process_posted_interrupts": "test_apicv: test_a_notification_posts_without_an_exit",
+    "virtualize_apic_accesses": "test_apic_access: test_what_is_not_virtualized_exits",
     "use_tpr_shadow": "test_apicv: test_cr8_is_the_shadow",
     "virtualize_x2apic_mode": "test_apicv: test_x2apic_registers_are_read_from_the_page",
     "apic_register_virtualization": "test_apicv: test_without_register_virtualization_only_the_tpr_is",
