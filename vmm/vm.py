@@ -22,7 +22,7 @@ from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.sources import HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
-from vmm.outcome import Result, Stop, StopReason
+from vmm.outcome import Result, Stop, StopReason, ledger
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
@@ -328,7 +328,7 @@ class VM:
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
             exits, dict.fromkeys(exits, 0),
-            _ledger(instructions, cycles, self.pcpu.deliveries), self.digest,
+            ledger(instructions, cycles, self.pcpu.deliveries, self.board.isa.spent), self.digest,
         )  # fmt: skip
 
     # ---- state and observation ----
@@ -390,10 +390,3 @@ class VM:
         tb: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _ledger(instructions: int, cycles: int, deliveries: int) -> dict[str, int]:
-    """Cycles by heading: one an instruction, one a delivered event, the rest was idle."""
-    injection = min(deliveries, cycles - instructions)
-    idle = cycles - instructions - injection
-    return {"guest": instructions, "injection": injection, "idle": idle}

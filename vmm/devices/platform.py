@@ -48,6 +48,7 @@ from vmm.devices.fwcfg import FwCfg
 from vmm.devices.i8042 import KeyboardController
 from vmm.devices.interrupt_lines import InterruptLines
 from vmm.devices.ioapic import MASKED, IoApic
+from vmm.devices.isa import IsaBus
 from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import ApicBus, DeliveryMode
 from vmm.devices.lapic_pins import CpuPins
@@ -132,6 +133,7 @@ class Board:
     acpi: AcpiPm
     keyboard: KeyboardController
     vga: Vga
+    isa: IsaBus
     types_keys: bool
     lapics: list[LocalApic] = field(default_factory=list)
     backstage: list[Device] = field(default_factory=list)
@@ -230,7 +232,7 @@ class Board:
 
     def _saveable(self) -> Iterator[Saveable]:
         yield from self.devices()
-        yield self.lines
+        yield from (self.lines, self.isa)
 
 
 def build_board(
@@ -276,15 +278,15 @@ def build_board(
         acpi=AcpiPm(clock, lines.source(SCI_LINE), out.poweroff),
         keyboard=KeyboardController(out.reset, lines.source(KEYBOARD_IRQ)),
         vga=Vga(clock),
+        isa=IsaBus(clock),
         types_keys=types_keys,
         lapics=lapics,
     )
-    for cpu in range(cpus):
-        lapic = LocalApic(
-            clock, apic_bus, cpu, _pins(out, cpu), x2apic=x2apic, physical_bits=physical_bits,
-            crystal_hz=crystal_hz, pic=pic, reschedule=board.reschedule,
-        )  # fmt: skip
-        lapics.append(lapic)
+    make = partial(
+        LocalApic, clock, apic_bus, x2apic=x2apic, physical_bits=physical_bits,
+        crystal_hz=crystal_hz, pic=pic, reschedule=board.reschedule,
+    )  # fmt: skip
+    lapics += [make(cpu, pins=_pins(out, cpu)) for cpu in range(cpus)]
     _register_standard(board)
     _register_pci(board, out)
     _register_ends(board.ports, out, cpus, memory)

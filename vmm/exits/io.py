@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hwmodel.vmx.exit import Exit
+from vmm.devices.isa import SLOW_PORTS
 from vmm.exits.ept import emulate_instruction
 from vmm.outcome import Outcome
 
@@ -19,6 +20,8 @@ def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         return emulate_instruction(vcpu, vmexit)
     size, port = (qualification & 7) + 1, qualification >> 16
     ports = vcpu.board.ports
+    if port in SLOW_PORTS:
+        vcpu.pcpu.advance(vcpu.board.isa.access())
     if qualification & _IN:
         vcpu.set_register(0, ports.read(port, size), size)
     else:
