@@ -1,5 +1,6 @@
 """Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
 
+from dataclasses import replace
 from typing import Final
 
 from hwmodel.arch.vmcs import Field
@@ -17,10 +18,11 @@ _DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
 _TSS32_BUSY: Final = 0x8B
 
 
-def load(plan: BootPlan, memory: GuestMemory) -> None:
-    """Copy every placement to guest memory."""
+def load(plan: BootPlan, memory: GuestMemory) -> BootPlan:
+    """Copy every placement to guest memory; return the plan without them: a kernel's are 40 MiB."""
     for placement in plan.placements:
         memory.write(placement.gpa, placement.data)
+    return replace(plan, placements=())
 
 
 def wake_long(vcpu: Vcpu, address: int) -> bool:

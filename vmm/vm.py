@@ -66,7 +66,7 @@ class VM:
     ) -> None:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
-        self.plan: Final = plan_for(self.config)
+        self.plan = plan_for(self.config)
         self.model: Final = CpuModel.load(self.config.cpu_model)
         self.clock: Final = Clock()
         self.memory: Final = GuestMemory(ram_slots(self.config.memory))
@@ -105,9 +105,9 @@ class VM:
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
-        load(self.plan, self.memory)
         for at, data in self.peripherals.firmware():
             self.memory.write(at, data)
+        self.plan = load(self.plan, self.memory)  # after the firmware, as on a PC
         start(self.vcpus[0], self.plan.start)
         self._power_on = self.snapshot()
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,10 +18,18 @@ QUICK = "console=ttyS0 cryptomgr.notests"  # two thirds of a boot are the kernel
 MOST_INSTRUCTIONS = 20_000_000_000
 
 
+Fetched = TypeVar("Fetched")
+
+
 def kernel_or_skip(flavour: Flavour) -> Kernel:
-    """Fetch a kernel; where that fails, skip with the reason, or fail if RING1_LINUX=required."""
+    """Fetch a kernel of Debian's or Ubuntu's."""
+    return or_skip(lambda: fetch_kernel(flavour))
+
+
+def or_skip(get: Callable[[], Fetched]) -> Fetched:
+    """Fetch something; where that fails, skip with the reason, or fail if RING1_LINUX=required."""
     try:
-        return fetch_kernel(flavour)
+        return get()
     except PackageError as error:
         if os.environ.get("RING1_LINUX") == "required":
             pytest.fail(f"RING1_LINUX=required, but {error}")

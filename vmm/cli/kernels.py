@@ -38,12 +38,17 @@ def fetch_kernel(flavour: Flavour) -> Kernel:
     failure = PackageError(f"no package holds a {flavour} kernel")
     for package in METAPACKAGES[flavour]:
         try:
-            names = lookup(package).depends
+            lookup(package)
         except PackageError as error:
             failure = error
-            continue
-        return _unpacked(package, names)
+        else:
+            return fetch_metapackage(package)
     raise failure
+
+
+def fetch_metapackage(package: str) -> Kernel:
+    """Return the kernel that a metapackage depends on."""
+    return _unpacked(package, lookup(package).depends)
 
 
 def fetch_busybox() -> Path:
