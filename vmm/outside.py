@@ -3,6 +3,8 @@
 Each kind is imported when it is asked for: a guest without any starts in half of the time.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +17,7 @@ from vmm.host.sources import Door, HostSources
 from vmm.placement import Placement, split_placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from vmm.balloon_options import BalloonOptions
     from vmm.net.backend import Backend
@@ -84,6 +86,15 @@ class Outside:
         """Whether `devices` would make any."""
         made = (self._nets, self._ports, self._shares, self._entropy, self._balloon)
         return any(made)
+
+    @contextmanager
+    def kept_entropy(self) -> Iterator[None]:
+        """While the devices go back to their power-on state: go on drawing where we were."""
+        entropy = self._entropy[0] if self._entropy else None
+        position = entropy.position if entropy else 0
+        yield
+        if entropy:
+            entropy.position = position
 
     def close(self) -> None:
         """Let go of everything on the host."""

@@ -118,9 +118,12 @@ class Peripherals:
 
     @contextmanager
     def kept_media(self) -> Iterator[None]:
-        """While the board goes back to its power-on state: what is on the disks stays."""
+        """While the board goes back to its power-on state: what is on the disks stays, and random
+        bytes are not drawn a second time.
+        """
         media = [disk.save_media() for disk in self.disks]
-        yield
+        with self.outside.kept_entropy():
+            yield
         for disk, kept in zip(self.disks, media, strict=True):
             disk.restore_media(kept)
 

@@ -121,3 +121,14 @@ def test_placement() -> None:
         Placement(TransportKind.MMIO, packed=True),
     )
     assert split_placement("--x", "a,packed=off") == ("a", Placement())
+
+
+def test_a_reset_does_not_draw_the_same_bytes_again() -> None:
+    with vm(rng="seeded") as machine:
+        entropy = machine.peripherals.outside._entropy
+        assert entropy is not None
+        first = entropy[0].draw(8)
+        machine._restart()
+        assert entropy[0].draw(8) != first
+        machine.restore(machine._power_on)
+        assert entropy[0].draw(8) == first
