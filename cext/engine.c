@@ -261,6 +261,8 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->retired += v->retire;
     v->retire = 0;
     e->counters.entries++;
+    e->attempts = 0;
+    e->progress = ~0ull;
     bool without_vpid = !exiting2(e, SECONDARY_ENABLE_VPID);
     if (entry_is_allowed(e)) {
         if (without_vpid)
