@@ -213,6 +213,16 @@ static bool op_pkru(struct engine *e, const struct insn *i)
     return done(e, i);
 }
 
+/* Manual, exit qualification of EPT violations and page-modification log-full events: "NMI unblocking due to IRET". */
+static bool iret(struct engine *e, const struct insn *i)
+{
+    bool blocked = e->nmi_blocked, done = op_iret(e, i);
+    struct pending *p = &e->pending;
+    if (!done && blocked && p->kind == PENDING_EXIT && (p->reason == EXIT_EPT_VIOLATION || p->reason == EXIT_PML_FULL))
+        p->qualification |= 1 << 12;
+    return done;
+}
+
 static bool icebp(struct engine *e, const struct insn *i)
 {
     struct event ev = {.type = EVENT_PRIVILEGED_SOFTWARE_EXCEPTION, .vector = 1, .instruction_length = i->length};
@@ -238,7 +248,7 @@ bool do_sensitive(struct engine *e, const struct insn *i)
     switch (i->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return pushf(e, i);
     case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ: return popf(e, i);
-    case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ: return op_iret(e, i);
+    case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ: return iret(e, i);
     case X86_INS_CPUID: return instruction_exit(e, i, EXIT_CPUID, 0);
     case X86_INS_RDTSC: case X86_INS_RDTSCP: return op_rdtsc(e, i);
     case X86_INS_RDRAND: case X86_INS_RDSEED: return op_random(e, i);

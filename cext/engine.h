@@ -8,6 +8,7 @@
  *   step.c        single steps: deadlines, breakpoints, blocks that do not pay
  *   fill.c tlb.c  fills of Unicorn's TLB from the modelled one
  *   walk.c ept.c  guest page walks, each table through the EPT; pml.c logs pages that get dirty
+ *   vmfunc.c      EPTP switching, #VE
  *   explain.c     a walk, reference by reference
  *   mmucache.c context.c invalidate.c   paging-structure caches; whose translations they are; what drops them
  *   memory.c      guest memory accesses that the model itself makes
@@ -89,6 +90,7 @@ struct pending {
     uint32_t reason;               /* PENDING_EXIT */
     uint64_t qualification, guest_linear, guest_physical, instruction_info;
     uint32_t instruction_length;
+    bool suppresses_ve;            /* of an EPT violation: bit 63 of the entry */
 };
 
 /* An event on its way through the IDT; `type` as in the interruption-information field. */

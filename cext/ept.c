@@ -47,11 +47,12 @@ static uint64_t qualification(const struct engine *e, uint32_t need, uint32_t ri
            (c->linear_valid ? 1u << 7 : 0) | (translation ? 1u << 8 : 0) | page;
 }
 
-static bool refuse(struct engine *e, uint32_t reason, uint64_t gpa, uint64_t qualified, const struct ept_cause *c)
+static bool refuse(struct engine *e, uint32_t reason, uint64_t gpa, uint64_t qualified, const struct ept_cause *c, uint64_t entry)
 {
     raise_exit(e, reason, qualified);
     e->pending.guest_linear = c->linear_valid ? c->linear : 0;
     e->pending.guest_physical = gpa;
+    e->pending.suppresses_ve = entry >> 63;
     note_verdict(e, reason == EXIT_EPT_MISCONFIG ? WALK_MISCONFIGURED : WALK_EPT_VIOLATION);
     return false;
 }
@@ -89,10 +90,10 @@ static bool descend(struct engine *e, uint64_t gpa, uint32_t need, const struct 
         w->rights &= (uint32_t)entry;
         w->entry = entry;
         if (!is_present(e, entry))
-            return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, 0, c), c);
+            return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, 0, c), c, entry);
         bool leaf = is_leaf(e, entry, w->level);
         if (unlikely(is_misconfigured(e, entry, w->level, leaf)))
-            return refuse(e, EXIT_EPT_MISCONFIG, gpa, 0, c);
+            return refuse(e, EXIT_EPT_MISCONFIG, gpa, 0, c, entry);
         if (leaf) {
             note_verdict(e, WALK_LEAF);
             return true;
@@ -141,16 +142,16 @@ static bool walk_ept(struct engine *e, uint64_t gpa, uint32_t need, const struct
 {
     struct ept_walk w;
     if (unlikely(e->mmu.ept_levels == 4 && gpa >> 48))
-        return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, 0, c), c);
+        return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, 0, c), c, 1ull << 63);
     if (!descend(e, gpa, need, c, &w))
         return false;
     uint32_t all = needed(e, need, c);
     if ((w.rights & all) != all)
-        return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, w.rights, c), c);
+        return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, w.rights, c), c, w.entry);
     int shift = 3 + 9 * w.level;
     uint64_t hpa = w.entry & ADDRESS_MASK;
     if (unlikely(hpa + (1ull << shift) > e->ram_size))             /* no bus beyond machine memory */
-        return refuse(e, EXIT_EPT_MISCONFIG, gpa, 0, c);
+        return refuse(e, EXIT_EPT_MISCONFIG, gpa, 0, c, w.entry);
     bool writes = need & EPT_WRITE;
     if (e->mmu.ept_dirty && !looks && !note_use(e, gpa, writes, &w))
         return false;

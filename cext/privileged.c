@@ -385,6 +385,7 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     switch (i->id) {
     case X86_INS_VMCALL: case X86_INS_VMMCALL:         /* both hypercalls; software sees which by the bytes */
         return instruction_exit(e, i, EXIT_VMCALL, 0);
+    case X86_INS_VMFUNC: return op_vmfunc(e, i);
     case X86_INS_INVPCID: return i->prefix_lock ? raise_fault(e, 6, 0) : op_invpcid(e, i);
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : set_ac(e, i);
     case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;

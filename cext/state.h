@@ -198,6 +198,10 @@ void paging_changed_by_entry(struct engine *e);
 void vpid_off(struct engine *e);                               /* at each entry and exit without VPID */
 bool op_invpcid(struct engine *e, const struct insn *i);
 
+/* vmfunc.c */
+bool op_vmfunc(struct engine *e, const struct insn *i);
+bool becomes_ve(struct engine *e);                 /* pending is an exit: #VE instead? */
+
 /* trap.c */
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data);
 bool on_invalid(uc_engine *uc, void *data);

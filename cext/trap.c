@@ -120,7 +120,7 @@ void raise_event(struct engine *e, struct event event)
 void resolve_pending(struct engine *e, const struct event *during)
 {
     e->debug.hits = 0;             /* the instruction did not complete */
-    if (e->pending.kind == PENDING_EXIT)
+    if (e->pending.kind == PENDING_EXIT && (during || !becomes_ve(e)))
         exit_for_pending(e, during);
     else
         raise_event(e, event_of(&e->pending));

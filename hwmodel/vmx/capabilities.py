@@ -75,8 +75,10 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         pause_loop_exiting=1,
         rdrand_exiting=1,
         enable_invpcid=1,
+        enable_vm_functions=1,
         rdseed_exiting=1,
         enable_pml=1,
+        ept_violation_ve=1,
         mode_based_execute_control_for_ept=1,
         use_tsc_scaling=1,
     ),
@@ -95,7 +97,7 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
     EntryControls: EntryControls.of(
         load_debug_controls=1, ia32e_mode_guest=1, load_ia32_pat=1, load_ia32_efer=1
     ),
-    VmFunction: VmFunction(0),
+    VmFunction: VmFunction.of(eptp_switching=1),
 }
 
 CR0_FIXED0: Final = Cr0.of(pe=1, ne=1, pg=1)
