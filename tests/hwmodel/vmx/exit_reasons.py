@@ -130,7 +130,7 @@ EXIT_REASONS: dict[R, Row] = {
     R.APIC_WRITE: _vmx("test_apicv", "test_a_self_ipi_of_a_low_vector_is_software_s_business"),
     R.RDRAND: _INSTRUCTION,
     R.INVPCID: _vmx("test_exit_reasons", "test_invpcid_exits_with_invlpg"),
-    R.VMFUNC: Control(Secondary, "enable_vm_functions"),
+    R.VMFUNC: Reached("hwmodel/test_ept_events.py", "test_vm_functions_that_exit_or_do_not_exist"),
     R.ENCLS: Control(Secondary, "enable_encls_exiting"),
     R.RDSEED: _INSTRUCTION,
     R.PML_FULL: _vmx("test_exit_reasons", "test_a_full_page_modification_log_exits"),

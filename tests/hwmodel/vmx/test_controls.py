@@ -91,6 +91,7 @@ ROWS = (
     Row(Secondary, "rdrand_exiting", "rdrand rax", "RDRAND"),
     Row(Secondary, "rdseed_exiting", "rdseed rax", "RDSEED"),
     Row(Secondary, "enable_invpcid", "mov eax, 2; mov rbx, rsp; invpcid rax, [rbx]", "VMCALL", "TRIPLE_FAULT"),
+    Row(Secondary, "enable_vm_functions", "xor eax, eax; .byte 0x0f, 0x01, 0xd4", "VMFUNC", "TRIPLE_FAULT"),
 )  # fmt: skip
 
 # Bits that change something else than whether something exits: the test that is about them.
@@ -105,8 +106,9 @@ ELSEWHERE = {
     "virtualize_x2apic_mode": "test_apicv: test_x2apic_registers_are_read_from_the_page",
     "apic_register_virtualization": "test_apicv: test_without_register_virtualization_only_the_tpr_is",
     "virtual_interrupt_delivery": "test_apicv: test_a_self_ipi_is_delivered_without_an_exit",
-    "enable_pml": "the EPT's own tests: page-modification log",
-    "mode_based_execute_control_for_ept": "the EPT's own tests: execute permissions",
+    "enable_pml": "test_ept_events: test_a_page_is_logged_when_it_gets_dirty",
+    "ept_violation_ve": "test_ept_events: test_a_violation_becomes_an_exception",
+    "mode_based_execute_control_for_ept": "test_walk_references: test_mode_based_execute_control",
     "enable_vpid": "test_entry_checks: vpid_is_not_zero; the tags: the TLB's own tests",
 }
 
