@@ -4,7 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.hostile.generate import generate
+from tests.hostile.judge import Machine, judge
+
 SCRIPT = Path(__file__).with_name("run_hostile.py")
+ONCE_FAILED = (
+    1178, 1000352, 1002028, 1002608, 1002760, 1004124, 1005356, 1005357, 1006312, 1009559,
+    1010133, 1016744, 1016918, 1018597, 1021968, 1022700, 1025840, 1028322, 1038902, 1039957,
+    1042224, 1043752, 1046603, 1047915, 1048640, 1048785, 1050516, 1050581, 1051071, 1051234,
+    1051614, 1052015, 1052334, 1052839, 1053536, 1053554, 1053867, 1054332, 1054403, 1054810,
+    1054996, 1055017, 1055421, 1055966, 1056542, 1057037, 1057555, 1058207, 1058703, 1059271,
+    1059729, 1060113, 1060260, 1060625, 1060820, 1061279, 1062008, 1062024, 1062120, 1062427,
+    1062960, 1063326, 1068604, 1068723, 1071992, 1080445, 1085283,
+)  # fmt: skip
 
 
 def test_a_sample_finds_nothing() -> None:
@@ -18,3 +32,13 @@ def test_a_sample_finds_nothing() -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "60 programs from seed 300, 0 findings" in run.stdout
+
+
+@pytest.fixture(name="machine", scope="module")
+def _machine() -> Machine:
+    return Machine()
+
+
+@pytest.mark.parametrize("seed", ONCE_FAILED)
+def test_what_once_failed(machine: Machine, seed: int) -> None:
+    assert judge(machine, generate(seed)) == []
