@@ -180,3 +180,12 @@ def test_an_unaligned_change_that_reaches_its_block_happens_once(
         assert machine.pcpu.instructions < 9
     assert machine.peek(code - distance, distance) == int.from_bytes(b"\x11" * distance)
     assert machine.peek(code) == before
+
+
+def test_a_long_repetition_in_single_steps_is_progress(bare: Make) -> None:
+    """It counts as one instruction, however often it is left for nothing else."""
+    machine = bare()
+    machine.load("rep lodsb; nop; hlt")
+    machine.regs.rcx, machine.regs.rsi, machine.regs.rflags = 300_000, 0x200000, 2
+    assert machine.enter(machine.clock.now + 1).reason != ExitReason.HLT
+    assert (machine.regs.rcx, machine.pcpu.instructions) == (0, 1)
