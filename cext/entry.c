@@ -62,12 +62,6 @@ int engine_failed_check(const struct engine *e) { return e->failed_check; }
 void engine_skip_check(struct engine *e, int index) { e->skipped_check = index; }
 void engine_check_always(struct engine *e, int always) { e->check_always = always; }
 
-void engine_set_capabilities(struct engine *e, const struct vmx_capabilities *capabilities)
-{
-    e->caps = *capabilities;
-    e->checked = NULL;
-}
-
 /* ---- failing ---- */
 
 static uint64_t qualification_of(const char *name)
@@ -120,31 +114,34 @@ static const struct range cold[] = {
     {VMCS_GUEST_ES_LIMIT, VMCS_GUEST_INTERRUPTIBILITY_INFO}, {VMCS_GUEST_SYSENTER_CS, VMCS_GUEST_SYSENTER_CS + 1},
     {VMCS_HOST_IA32_SYSENTER_CS, VMCS_EXIT_QUALIFICATION}, {VMCS_GUEST_CR0, VMCS_GUEST_RSP}, {VMCS_GUEST_SYSENTER_ESP, VMCS_FIELD_COUNT},
 };
-/* Of those, the ones that an exit saves. */
-static const struct range saved[] = {
-    {VMCS_GUEST_ES_SELECTOR, VMCS_GUEST_INTR_STATUS}, {VMCS_GUEST_IA32_DEBUGCTL, VMCS_GUEST_PDPTR3 + 1},
-    {VMCS_VM_ENTRY_CONTROLS, VMCS_VM_ENTRY_CONTROLS + 1}, {VMCS_GUEST_ES_LIMIT, VMCS_GUEST_INTERRUPTIBILITY_INFO},
-    {VMCS_GUEST_SYSENTER_CS, VMCS_GUEST_SYSENTER_CS + 1}, {VMCS_GUEST_CR0, VMCS_GUEST_RSP},
-    {VMCS_GUEST_SYSENTER_ESP, VMCS_GUEST_SYSENTER_EIP + 1},
-};
-#define RANGES(of) (sizeof of / sizeof *of)
+
+static void find_cold_fields(struct engine *e)
+{
+    for (size_t k = 0; k < sizeof cold / sizeof *cold; k++)
+        for (int n = cold[k].from; n < cold[k].to; n++)
+            e->cold[n] = ~0ull;
+}
+
+void engine_set_capabilities(struct engine *e, const struct vmx_capabilities *capabilities)
+{
+    e->caps = *capabilities;
+    e->checked = NULL;
+    find_cold_fields(e);
+}
 
 static bool nothing_cold_changed(const struct engine *e)
 {
-    for (size_t k = 0; k < RANGES(cold); k++) {
-        const struct range *r = &cold[k];
-        if (memcmp(&e->vcpu->field[r->from], &e->good[r->from], (size_t)(r->to - r->from) * sizeof *e->good))
-            return false;
-    }
-    return true;
+    const uint64_t *now = e->vcpu->field;
+    uint64_t changed = 0;
+    for (int n = 0; n < VMCS_FIELD_COUNT; n++)
+        changed |= (now[n] ^ e->good[n]) & e->cold[n];
+    return !changed;
 }
 
 void entry_was_good(struct engine *e)
 {
-    for (size_t k = 0; k < RANGES(saved); k++) {
-        const struct range *r = &saved[k];
-        memcpy(&e->good[r->from], &e->vcpu->field[r->from], (size_t)(r->to - r->from) * sizeof *e->good);
-    }
+    memcpy(e->good, e->vcpu->field, sizeof e->good);
+    e->checked = e->vcpu;
 }
 
 /* Nothing to inject, blocked or pending, and memory is not looked at. */
@@ -167,9 +164,5 @@ bool entry_is_allowed(struct engine *e)
         stages = 1 << CONTROLS | 1 << EVENTS;
     }
     e->failed_check = -1;
-    if (!all_pass(e, &n, stages))
-        return false;
-    memcpy(e->good, e->vcpu->field, sizeof e->good);
-    e->checked = e->vcpu;
-    return true;
+    return all_pass(e, &n, stages);
 }

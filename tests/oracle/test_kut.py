@@ -46,7 +46,7 @@ RUNGS = [
     Expected("pks", 7, cpu_model="sapphire-rapids"),
     Expected("pcid", 2),
     Expected("la57", 52, may_skip=True, cpu_model="sapphire-rapids"),
-    Expected("umip", 21, may_skip=True),
+    Expected("umip", 21),
 ]
 
 
