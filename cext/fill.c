@@ -151,8 +151,10 @@ static uint32_t grant_load(struct engine *e, struct page *p, uint64_t page, cons
 static uint32_t grant(struct engine *e, const struct cached *t, uint64_t page, enum access access, bool user)
 {
     struct page *p = &e->pages[page];
-    if (access == ACCESS_FETCH)
-        return grant_fetch(e, p);
+    if (access == ACCESS_FETCH) {  /* code need not be data: execute-only pages, SMAP, protection keys; SPLIT tells them apart */
+        bool readable = e->mmu.fidelity != TLB_SPLIT && permitted(e, t->rights, ACCESS_READ, user);
+        return grant_fetch(e, p) & (readable ? UC_PROT_ALL : ~(uint32_t)UC_PROT_READ);
+    }
     if (access == ACCESS_WRITE)
         return grant_store(e, p, page, permitted(e, t->rights, ACCESS_FETCH, user));
     return grant_load(e, p, page, t, user);

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.arch.vmcs import Field
+from hwmodel.mem.ram import PAGE
 from hwmodel.pcpu import WRITE, Fault
 from tests.bare import CODE, MIB, Bare, assemble
+from vmm.memory.ept import Slot
 
 Make = Callable[..., Bare]
 TABLE = 0x20000  # of the second 2 MiB, in 4 KiB pages
@@ -192,3 +194,28 @@ def test_the_dirty_log_names_pages_written_since(bare: Make) -> None:
     machine.run("mov edi, 0x301000; mov [rdi], edi; hlt", rip=CODE)
     assert log[0x301 // 64] >> 0x301 % 64 & 1
     assert not log[page // 64] >> page % 64 & 1
+
+
+@pytest.mark.parametrize("what", ["key", "execute-only"])
+def test_code_that_may_run_but_not_be_read(bare: Make, what: str) -> None:
+    """A page that code was fetched from just now is no more readable for that."""
+    machine = bare(pages_4k=True)
+    machine.intercept(14)
+    machine.load("mov eax, 7; ret", VIEW)
+    if what == "key":
+        machine.regs.cr4 |= 1 << 22
+        machine.vmcs.native.pkru = 1 << 2
+        machine.word(ENTRY, VIEW | 7 | 1 << 59)
+    else:
+        machine.ept.map(Slot(VIEW, PAGE, VIEW))
+        root = machine.ept.root
+        for level in (4, 3, 2):
+            root = machine.peek(root + 8 * (VIEW >> 3 + 9 * level & 511)) & -PAGE
+        machine.word(root + 8 * (VIEW >> 12 & 511), VIEW | 0x34)
+    vmexit = machine.run(f"mov rbx, {VIEW}; call rbx; mov rcx, [rbx]; hlt")
+    assert vmexit.name == ("EXCEPTION_NMI" if what == "key" else "EPT_VIOLATION")
+    assert machine.regs.rax == 7
+    if what == "key":
+        assert vmexit.interruption_error == 0x21
+    else:
+        assert vmexit.qualification & 0x3F == 1 | 4 << 3
