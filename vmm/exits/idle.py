@@ -1,4 +1,4 @@
-"""HLT."""
+"""HLT, and PAUSE where loops of it exit."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,12 @@ from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
+
+
+def handle_pause(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
+    """A PAUSE loop: whoever is waited for may be a vCPU that does not run, so give up the turn."""
+    vcpu.vmcs.skip_exit()
+    return Outcome.YIELD
 
 
 def handle_hlt(_vcpu: "Vcpu", _vmexit: Exit) -> Outcome:

@@ -35,6 +35,7 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.TASK_SWITCH: handle_task_switch,
     R.CPUID: cpuid.handle_cpuid,
     R.HLT: idle.handle_hlt,
+    R.PAUSE_INSTRUCTION: idle.handle_pause,
     R.INVD: plain.handle_nothing_to_do,
     R.WBINVD: plain.handle_nothing_to_do,
     R.RDRAND: plain.handle_random,
