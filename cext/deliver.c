@@ -139,12 +139,17 @@ static enum exception_class class_of(unsigned vector)
     }
 }
 
+struct event event_of(const struct pending *p)
+{
+    return (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = p->vector, .has_error = p->has_error,
+                          .error = p->error, .cr2 = p->cr2, .dr6 = p->dr6};
+}
+
 bool combine_events(const struct event *first, const struct pending *second, struct event *next)
 {
     enum exception_class before = is_hardware_exception(first) ? class_of(first->vector) : BENIGN;
     enum exception_class after = class_of(second->vector);
-    *next = (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = second->vector, .has_error = second->has_error,
-                           .error = second->error, .cr2 = second->cr2, .dr6 = second->dr6};
+    *next = event_of(second);
     bool serious = after != BENIGN;
     if (before == DOUBLE_FAULT && serious)
         return false;

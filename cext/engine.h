@@ -202,6 +202,7 @@ bool op_sysexit(struct engine *e, const struct insn *i);
 bool deliver_event(struct engine *e, const struct event *event);
 /* What follows when `second` is raised while `first` was being delivered (manual: "Conditions for Generating a
  * Double Fault"): the event to deliver next; false = shut down (triple fault). */
+struct event event_of(const struct pending *p);
 bool combine_events(const struct event *first, const struct pending *second, struct event *next);
 
 #endif

@@ -62,17 +62,21 @@ static void exit_for_pending(struct engine *e, const struct event *during)
     }
 }
 
-static struct event event_of(const struct pending *p)
-{
-    return (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = p->vector, .has_error = p->has_error,
-                          .error = p->error, .cr2 = p->cr2, .dr6 = p->dr6};
-}
-
 /* A delivery takes a cycle: a guest that only ever faults gets older too, and reaches its limits. */
 static void pass_cycle(struct engine *e)
 {
     e->skew++;
     e->until -= e->until > 0;
+}
+
+static bool exits_during(struct engine *e, const struct event *ev, const struct event *first)
+{
+    if (!is_intercepted(e, ev))
+        return false;
+    exit_for_exception(e, ev);
+    e->exit.idt_vectoring_info = event_info(first);
+    e->exit.idt_vectoring_error = first->has_error ? first->error : 0;
+    return true;
 }
 
 /* Deliver `event`, and what delivering it raises, until the guest has one or an exit is due. */
@@ -94,17 +98,12 @@ void inject(struct engine *e, struct event event)
             exit_for_pending(e, &event);
             return;
         }
-        struct event next;
-        if (!combine_events(&event, &e->pending, &next)) {
+        struct event next = event_of(&e->pending);
+        bool exits = exits_during(e, &next, &event);       /* as it was raised, before it makes a double or a triple fault */
+        if (!exits && (exits = !combine_events(&event, &e->pending, &next)))
             fill_exit(e, EXIT_TRIPLE_FAULT, 0, 0);
+        if (exits || exits_during(e, &next, &event))
             return;
-        }
-        if (is_intercepted(e, &next)) {
-            exit_for_exception(e, &next);
-            e->exit.idt_vectoring_info = event_info(&event);
-            e->exit.idt_vectoring_error = event.has_error ? event.error : 0;
-            return;
-        }
         event = next;
     }
 }

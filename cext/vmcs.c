@@ -259,7 +259,8 @@ static void show_code(struct engine *e)
     v->code_size = (uint64_t)code_bits(e);
     v->cpl = (uint64_t)e->cpl;
     v->code_bytes = 0;
-    if (e->exit.reason != EXIT_EPT_VIOLATION && e->exit.reason != EXIT_IO_INSTRUCTION)
+    bool page_fault = e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & 0xff) == 14;
+    if (e->exit.reason != EXIT_EPT_VIOLATION && e->exit.reason != EXIT_IO_INSTRUCTION && !page_fault)
         return;
     linear_rip(e, &linear);
     v->code_bytes = peek_code(e, linear, v->code, 15);

@@ -201,8 +201,6 @@ def _check_built(config: Config) -> None:
     """Refuse, in one sentence, what a later version does."""
     if config.technique is not Technique.VTX:
         raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx")
-    if config.mmu is not Mmu.EPT:
-        raise NotBuiltError(f"--mmu {config.mmu} is not built yet; use ept")
     if config.timing is not Timing.FAST:
         raise NotBuiltError(f"--timing {config.timing} is not built yet; use fast")
     for name, option in _UNBUILT.items():

@@ -13,12 +13,14 @@ from vmm.activity import Activity
 from vmm.controls import set_controls
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
-from vmm.exits.table import HANDLERS
+from vmm.exits.table import HANDLERS, SHADOW_HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
+from vmm.memory.shadow.tables import ShadowTables
 from vmm.outcome import Outcome
 from vmm.pv.roster import Roster
+from vmm.technique.shadow import Shadow
 from vmm.watchers import Watchers
 
 StopGuest = Callable[..., None]
@@ -42,6 +44,7 @@ class Surroundings:
     pager: Pager
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
+    shadow_tables: ShadowTables | None = None
 
 
 class Vcpu(DialectView):
@@ -67,16 +70,27 @@ class Vcpu(DialectView):
         self.gave_turn = False
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
-        self.enter: Final = self.pcpu.entry_of(self.vmcs)
+        self.shadow = self._make_shadow(around.shadow_tables)
+        native = self.pcpu.entry_of(self.vmcs)
+        self.enter: Final = self.shadow.entry_of(native) if self.shadow else native
+        self.handlers: Final = SHADOW_HANDLERS if self.shadow else HANDLERS
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
         self.reset()
 
+    def _make_shadow(self, tables: ShadowTables | None) -> Shadow | None:
+        if tables is None:
+            return None
+        has_1g = "pdpe1gb" in self.cpuid.model.features
+        return Shadow(self.vmcs, self.pcpu, self.memory, tables, has_1g)
+
     def reset(self) -> None:
         """Power-up: registers, controls, nothing pending."""
         self.vmcs.reset()
         set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
+        if self.shadow is not None:
+            self.shadow.prepare()
         self.pcpu.forget(self.vmcs)
         self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
         self.look_for_events = True
@@ -92,7 +106,7 @@ class Vcpu(DialectView):
 
         `step` and `handle` written out: this is the way of every exit that nobody watches.
         """
-        handlers, skip_exit, SKIP = HANDLERS, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
+        handlers, skip_exit, SKIP = self.handlers, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
         enter, watchers = self.enter, self.watchers
         until = ends
         while True:
@@ -123,7 +137,7 @@ class Vcpu(DialectView):
         """Do what software in root mode does about an exit; RIP moves here and nowhere else."""
         if self.watchers.exits and self._is_taken_by_watcher(vmexit):
             return Outcome.RESUME
-        outcome = HANDLERS[vmexit.reason](self, vmexit)
+        outcome = self.handlers[vmexit.reason](self, vmexit)
         if outcome is Outcome.SKIP:
             self.vmcs.skip_exit()
             return Outcome.RESUME

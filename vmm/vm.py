@@ -13,7 +13,7 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
 from vmm.boot.files import plan_for
 from vmm.boot.memmap import ram_slots
-from vmm.config import Config, Wakeup
+from vmm.config import Config, Mmu, Wakeup
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
@@ -22,6 +22,7 @@ from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.sources import HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
+from vmm.memory.shadow.tables import pages_for_shadows, shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason, ledger
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
@@ -69,7 +70,8 @@ class VM:
         self.plan = plan_for(self.config)
         self.model: Final = CpuModel.load(self.config.cpu_model)
         self.clock: Final = Clock()
-        self.memory: Final = GuestMemory(ram_slots(self.config.memory))
+        shadows = pages_for_shadows(self.config.memory) * (self.config.mmu is Mmu.SHADOW)
+        self.memory: Final = GuestMemory(ram_slots(self.config.memory), shadow_pages=shadows)
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
@@ -143,6 +145,7 @@ class VM:
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
+            shadow_tables_of(self.memory, self.pcpu),
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))

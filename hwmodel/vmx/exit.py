@@ -46,6 +46,12 @@ class Exit:
         record[0] = self._record[0]
         return Exit(record)
 
+    def show_access(self, linear: int, physical: int, qualification: int) -> None:
+        """Put in what software found out of an access that the hardware told as an exception."""
+        record = self._record
+        record.guest_linear, record.guest_physical = linear, physical
+        record.qualification = qualification
+
     @property
     def is_stop(self) -> bool:
         """Whether this is the engine's own stop and no exit of the architecture."""

@@ -69,7 +69,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"technique": "trap"}, {"mmu": "shadow"}, {"timing": "detailed"},
+        {"technique": "trap"}, {"timing": "detailed"},
         {"trace": "t"}, {"gdb": 1234}, {"wait": True},
     ],
 )  # fmt: skip

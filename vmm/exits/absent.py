@@ -21,14 +21,14 @@ def handle_absent(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     vcpu.board.reschedule()
     vcpu.look_for_events = True
     if vmexit.idt_vectoring_info & _VALID:
-        _deliver_again(vcpu, vmexit)
+        deliver_again(vcpu, vmexit)
     elif any(hook(vcpu, page) for hook in vcpu.dialects.page_absent):
         return Outcome.RESUME
     vcpu.wait_for_page(page)
     return Outcome.YIELD
 
 
-def _deliver_again(vcpu: "Vcpu", vmexit: Exit) -> None:
+def deliver_again(vcpu: "Vcpu", vmexit: Exit) -> None:
     """The event whose delivery met the page goes in with the next entry."""
     vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = vmexit.idt_vectoring_info & _EVENT
     vcpu.vmcs[Field.VM_ENTRY_EXCEPTION_ERROR_CODE] = vmexit.idt_vectoring_error

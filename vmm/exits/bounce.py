@@ -53,6 +53,8 @@ def _step(vcpu: "Vcpu", gpa: int, stand_in: int) -> Outcome | None:
     ept, rip = vcpu.memory.ept, vcpu.regs.rip
     kept = ept.replace_page(gpa, ept.page(stand_in))
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
+    if vcpu.shadow is not None:
+        vcpu.shadow.wrote_unseen()
     ept.replace_page(gpa, kept)
     vcpu.pcpu.invept(InvEpt.SINGLE_CONTEXT, ept.pointer())
     if vmexit.reason == ExitReason.EPT_VIOLATION and vcpu.regs.rip == rip:

@@ -114,6 +114,8 @@ class MachineView:
         if linear & -_PAGE != self._page:
             fault = vcpu.pcpu.write(vcpu.vmcs, linear, data, user=vcpu.is_user())
             if fault is None:
+                if vcpu.shadow is not None:
+                    vcpu.shadow.wrote(linear, len(data))
                 return
             if self._brings_back(fault):
                 self._write(linear, data)

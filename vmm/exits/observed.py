@@ -33,6 +33,6 @@ def handle_observed(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     primary, secondary = Field.CPU_BASED_VM_EXEC_CONTROL, Field.SECONDARY_VM_EXEC_CONTROL
     watched = vmcs[primary], vmcs[secondary]
     vmcs[primary], vmcs[secondary] = watched[0] & _PRIMARY, watched[1] & _SECONDARY
-    vmexit = vcpu.pcpu.enter(vmcs, vcpu.pcpu.clock.now + 1)
+    vmexit = vcpu.enter(vcpu.pcpu.clock.now + 1)
     vmcs[primary], vmcs[secondary] = watched
     return vcpu.after_step(vmexit)

@@ -19,6 +19,7 @@ from vmm.exits import (
     plain,
     windows,
 )
+from vmm.exits.shadowed import HANDLERS as SHADOWED
 from vmm.exits.task_switch import handle_task_switch
 from vmm.outcome import Outcome
 
@@ -70,3 +71,6 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.MSR_LOAD_FAIL: exception.handle_entry_failure,
     **engine_stop.HANDLERS,
 }
+
+SHADOW_HANDLERS: Final[dict[int, Handler]] = HANDLERS | SHADOWED
+"""Of a guest whose page tables are shadowed."""

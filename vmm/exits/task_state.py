@@ -78,6 +78,8 @@ def write_linear(vcpu: "Vcpu", linear: int, data: bytes) -> None:
     """Write with the processor's own rights. Raises GuestFault, Unbacked."""
     if fault := vcpu.pcpu.write(vcpu.vmcs, linear & 0xFFFF_FFFF, data):
         raise_for(fault)
+    if vcpu.shadow is not None:
+        vcpu.shadow.wrote(linear & 0xFFFF_FFFF, len(data))
 
 
 def raise_for(fault: Fault) -> bytes:

@@ -63,6 +63,8 @@ def inject_during(vcpu: "Vcpu", event: VectoredEvent, fault: GuestFault) -> Outc
     if first == Vector.DF:
         vcpu.stop(StopReason.TRIPLE_FAULT, "triple fault: a double fault could not be delivered")
         return Outcome.STOP
+    if fault.vector == Vector.PF and first == Vector.PF:
+        vcpu.regs.cr2 = fault.address or 0  # the double fault's handler finds the second address
     doubled = first in _CONTRIBUTORY and fault.vector != Vector.PF
     if doubled or first == Vector.PF:
         inject_exception(vcpu, Vector.DF, 0)

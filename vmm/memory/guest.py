@@ -1,6 +1,6 @@
 """Guest-physical memory: slots over machine memory, and the one range-checked way to touch it."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Final
 
 from hwmodel.arch.paging import InvEpt
@@ -20,16 +20,24 @@ class GuestMemory:
     access never comes through it unchecked.
     """
 
-    def __init__(self, ranges: tuple[tuple[int, int], ...]) -> None:
-        """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory."""
+    def __init__(self, ranges: tuple[tuple[int, int], ...], *, shadow_pages: int = 0) -> None:
+        """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory.
+
+        `shadow_pages` more are for shadow tables.
+        """
         self.size: Final = sum(size for _, size in ranges)
         self.slots: Final = _lay_out(ranges)
         tables, ept_size = self.size + PRIVATE_PAGES * PAGE, pages_for(self.slots) * PAGE
-        self.ram: Final = Ram(tables + ept_size)
+        self.shadow_base: Final = tables + ept_size
+        self.ram: Final = Ram(self.shadow_base + shadow_pages * PAGE)
         self.ept: Final = Ept(self.ram, tables, ept_size, self.slots)
         self.absent: set[int] = set()
         """Pages, by address, that the guest's next access is to exit at: they are swapped out."""
         self._pcpu: Pcpu | None = None
+        self.written: list[Callable[[int, int], None]] = []
+        """Hear of writes by others than the processor: machine address and bytes."""
+        self.remapped: list[Callable[[], None]] = []
+        """Hear that guest-physical memory was taken away, or its contents exchanged."""
 
     def attach(self, pcpu: Pcpu) -> None:
         """Tell `pcpu` of later writes."""
@@ -59,6 +67,12 @@ class GuestMemory:
     def _forget_translations(self, changed: bool) -> None:
         if changed and self._pcpu is not None:
             self._pcpu.invept(InvEpt.SINGLE_CONTEXT, self.ept.pointer())
+            self.note_exchanged()
+
+    def note_exchanged(self) -> None:
+        """Guest-physical memory is not what it was: nothing that was learnt of it holds."""
+        for hook in self.remapped:
+            hook()
 
     def private_page(self, number: int) -> int:
         """Return the host-physical address of a page that no guest can reach."""
@@ -88,6 +102,13 @@ class GuestMemory:
         """Say that bytes were stored at machine address `at` through `ram.view`."""
         if self._pcpu is not None and size:
             self._pcpu.host_wrote(at, size)
+            for hook in self.written:
+                hook(at, size)
+
+    def wrote_flags(self, at: int) -> None:
+        """Say that flags were set in a page-table entry at machine address `at`."""
+        if self._pcpu is not None:
+            self._pcpu.host_wrote(at, 4)
 
     def discard(self, at: int, size: int) -> int:
         """Give the whole pages of [at, at + size), machine addresses in RAM, back to the host.

@@ -96,6 +96,7 @@ def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board)
         put_vcpu(vcpu, state)
     board.restore(dict(snapshot.devices))
     vcpus[0].dialects.restore(dict(snapshot.dialects))
+    vcpus[0].memory.note_exchanged()
     pcpu.flush_tlb()
 
 

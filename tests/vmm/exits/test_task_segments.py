@@ -33,7 +33,7 @@ def machine(access: int) -> Any:
     memory = Memory()
     memory.write(None, GDT + SELECTOR, bytes.fromhex("ffff785634") + bytes([access, 0xCF, 0x12]))
     vmcs = dict.fromkeys(Field, 0) | {Field.GUEST_GDTR_BASE: GDT, Field.GUEST_GDTR_LIMIT: 0x17}
-    return SimpleNamespace(vmcs=vmcs, pcpu=memory)
+    return SimpleNamespace(vmcs=vmcs, pcpu=memory, shadow=None)
 
 
 def outcome(access: int, segment: int, selector: int, cpl: int) -> tuple[int, int | None] | None:

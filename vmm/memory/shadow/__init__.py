@@ -1,0 +1,1 @@
+"""Shadow paging: the tables that the processor walks, kept in step with the guest's own."""
