@@ -8,7 +8,7 @@ import pytest
 from tests.guest.test_guest_kernels import RING1_ROWS, name_of
 from vmm import VM, Result
 
-MOST_INSTRUCTIONS = 3_000_000
+MOST_INSTRUCTIONS = 1_500_000
 MOST_WILD_INSTRUCTIONS = 200_000
 
 
