@@ -5,6 +5,7 @@
  *   cpustate.c    finds Unicorn's CPU state and proves its layout
  *   engine.c      engines, the run loop, exits
  *   block.c       each translated block's record: instruction count, sensitive instructions
+ *   translator.c media.c   what is corrected while TCG translates
  *   step.c        single steps: deadlines, breakpoints, blocks that do not pay
  *   fill.c tlb.c  fills of Unicorn's TLB from the modelled one
  *   walk.c ept.c  guest page walks, each table through the EPT; pml.c logs pages that get dirty

@@ -6,7 +6,7 @@
 #include "state.h"
 
 /* The opcode bytes after legacy prefixes and REX. */
-static const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_t size, int *left)
+const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_t size, int *left)
 {
     const uint8_t *end = at + size;
     for (; at < end; at++) {
@@ -43,12 +43,19 @@ bool has_useless_vex(const struct engine *e, const cs_insn *c)
     return is_vex_without_use(e, o, left);
 }
 
+/* MOVBE has a form with memory only; TCG takes the other for an access to address 0. F2: CRC32. */
+static bool is_movbe_without_memory(const uint8_t *code, const uint8_t *o, int left)
+{
+    return left > 3 && o[0] == 0x0f && o[1] == 0x38 && (o[2] & 0xfe) == 0xf0 && o[3] >> 6 == 3 &&
+           !memchr(code, 0xf2, (size_t)(o - code));
+}
+
 /* Of what capstone does not know: instructions that TCG would carry out although the processor has no such. */
 bool is_undefined(const struct engine *e, const uint8_t *code, size_t size)
 {
     int left;
     const uint8_t *o = opcode_of(e, code, size, &left);
-    return has_lock_prefix(code, size, code_bits(e)) || is_vex_without_use(e, o, left);
+    return has_lock_prefix(code, size, code_bits(e)) || is_vex_without_use(e, o, left) || is_movbe_without_memory(code, o, left);
 }
 
 /* MOV Sreg, POP Sreg, LxS: in protected mode their descriptor reads would look like user accesses at CPL 3, and a null

@@ -254,6 +254,8 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known);
 bool do_sensitive(struct engine *e, const struct insn *i);
 uint64_t *plain_msr(struct engine *e, uint32_t msr);           /* those that the processor keeps itself, or NULL */
 bool write_plain_msr(struct engine *e, uint32_t msr, uint64_t value);      /* false: #GP(0) */
+const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_t size, int *left);
+uint64_t media_flags(const struct engine *e, const uint8_t *code, size_t size, uint64_t flags);
 bool is_sensitive(const struct engine *e, const cs_insn *i);
 bool begins_block(const struct engine *e, const uint8_t *code, size_t size);
 bool has_useless_vex(const struct engine *e, const cs_insn *i);

@@ -11,6 +11,8 @@
  * in the same block: where a block is cut, by a deadline or a breakpoint, would show in what PUSHF and frames store. So each
  * of them begins a block; then TCG leaves the flags alone, as processors do.
  *
+ * What CR0.TS, CR0.EM and CR4.OSFXSR do not concern is translated as if they allowed everything (media.c).
+ *
  * After each translation it looks through its whole TLB for writable mappings of the code's page. tlb.c hands out a mapping
  * that is writable and executable but rarely, and remembers where: elsewhere there is nothing to look for.
  */
@@ -67,13 +69,38 @@ struct decoding {
     uint64_t first, next;          /* linear addresses: of the block, of the next instruction */
     int is_jump, count, most;      /* instructions, the current one included; how many there may be */
 };
+enum { BLOCK_FLAGS = 16, FLAGS_IN_DECODING = 168 };    /* in TranslationBlock; in x86's DisasContext, a copy of them */
 
 static _Thread_local void (*translate_insn)(struct decoding *d, void *cpu);
+
+/* Where TCG keeps the flags that it translates by, if one instruction needs others; NULL: none does, or not this one. That
+ * they stand there shows in each: they are the block's. */
+static uint64_t *flags_to_change(const struct decoding *d, uint64_t *flags)
+{
+    uint8_t code[15];
+    uint32_t block;
+    memcpy(&block, (const uint8_t *)d->block + BLOCK_FLAGS, sizeof block);
+    if (likely((block & (HF_TS | HF_EM | HF_OSFXSR)) == HF_OSFXSR) || !running)
+        return NULL;
+    uint64_t *at = (uint64_t *)(void *)((uint8_t *)(uintptr_t)d + FLAGS_IN_DECODING);
+    *flags = media_flags(running, code, peek_code(running, d->next, code, sizeof code), block);
+    return *flags != block && *at == block ? at : NULL;
+}
+
+static void translate(struct decoding *d, void *cpu)
+{
+    uint64_t other, *flags = flags_to_change(d, &other), usual = flags ? *flags : 0;
+    if (flags)
+        *flags = other;
+    translate_insn(d, cpu);
+    if (flags)
+        *flags = usual;
+}
 
 static void translate_and_look(struct decoding *d, void *cpu)
 {
     uint8_t code[15];
-    translate_insn(d, cpu);
+    translate(d, cpu);
     if (running && begins_block(running, code, peek_code(running, d->next, code, sizeof code)))
         d->most = d->count;
 }

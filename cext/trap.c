@@ -6,7 +6,7 @@
  */
 #include "state.h"
 
-enum { VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_NM = 7, VECTOR_DF = 8, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_DF = 8, VECTOR_GP = 13, VECTOR_PF = 14 };
 
 static void forget_exception(struct engine *e)
 {
@@ -203,7 +203,7 @@ static void software_interrupt(struct engine *e, uint8_t vector, const struct bl
 
 static void exception(struct engine *e, uint8_t vector)
 {
-    if (vector == VECTOR_GP || vector == VECTOR_UD || vector == VECTOR_NM) {  /* #NM: INVPCID, for TCG an SSE one */
+    if (vector == VECTOR_GP || vector == VECTOR_UD) {
         bool tf = e->guest_tf, known = false;
         const struct insn *i = decode_at_rip(e);
         if (i && do_privileged(e, i, &known) && known) {
