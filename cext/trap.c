@@ -76,6 +76,7 @@ static bool exits_during(struct engine *e, const struct event *ev, const struct 
     exit_for_exception(e, ev);
     e->exit.idt_vectoring_info = event_info(first);
     e->exit.idt_vectoring_error = first->has_error ? first->error : 0;
+    e->exit.instruction_length = first->type >= EVENT_SOFTWARE_INTERRUPT ? first->instruction_length : 0;
     return true;
 }
 

@@ -11,12 +11,12 @@ from vmm import VM, Result
 SWAP_PORT = 0x6F0
 
 
-def run(images: Path, dialect: str) -> tuple[Result, str, list[int]]:
+def run(images: Path, dialect: str, mmu: str = "ept") -> tuple[Result, str, list[int]]:
     serial = bytearray()
     pages: list[int] = []
     with VM(
         images / "kvm_fault.elf", memory="64M", dialects=dialect, serial_output=serial.extend,
-        max_instructions=400_000_000,
+        max_instructions=400_000_000, mmu=mmu,
     ) as vm:  # fmt: skip
 
         @vm.on_exit("IO_INSTRUCTION")
@@ -29,8 +29,9 @@ def run(images: Path, dialect: str) -> tuple[Result, str, list[int]]:
     return result, serial.decode(errors="replace").replace("\r", ""), pages
 
 
-def test_the_guest_is_told(images: Path) -> None:
-    result, output, pages = run(images, "kvm")
+@pytest.mark.parametrize("mmu", ["ept", "shadow"])
+def test_the_guest_is_told(images: Path, mmu: str) -> None:
+    result, output, pages = run(images, "kvm", mmu)
     assert not verdicts(output, "FAIL"), output
     assert "SUMMARY" in output, result.message
     assert result.status == 1
