@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.linux.guests import PROMPT, Boot
+from vmm.cli.demo import demo_words
 
 ROOT = Path(__file__).parents[2]
 TAKE_TERMINAL = """
@@ -70,7 +71,7 @@ class Typist:
 
 
 def test_on_a_terminal_to_a_prompt_and_off(cloud: Boot) -> None:
-    typist = Typist("demo", "linux", "--cmdline", "console=ttyS0 quiet cryptomgr.notests")
+    typist = Typist("demo", "linux", "--cmdline", "quiet cryptomgr.notests")
     at = typist.read_until(PROMPT)
     assert b"leave with poweroff, or with Ctrl-A x" in typist.seen
     nonce = secrets.token_hex(16)
@@ -81,6 +82,24 @@ def test_on_a_terminal_to_a_prompt_and_off(cloud: Boot) -> None:
     typist.type(b"poweroff\r")
     assert typist.end() == 0
     assert b"VM-exits" in typist.seen
+
+
+@pytest.mark.parametrize(("words", "device"), [([], "ttyS0"), (["--console=virtio"], "hvc0")])
+def test_the_shell_is_where_the_terminal_is(cloud: Boot, words: list[str], device: str) -> None:
+    typist = Typist("demo", "linux", "--cmdline", "quiet cryptomgr.notests", *words)
+    at = typist.read_until(PROMPT)
+    typist.type(b"tty; poweroff\r")
+    typist.read_until(f"/dev/{device}".encode(), at)
+    assert typist.end() == 0
+
+
+@pytest.mark.parametrize(("words", "last"), [([], "ttyS0"), (["--screen"], "tty0")])
+def test_words_for_the_kernel(cloud: Boot, words: list[str], last: str) -> None:
+    asked = demo_words(["linux", "--cmdline", "nokaslr", *words])
+    assert asked is not None
+    kernel_words = asked[asked.index("--cmdline") + 1].split()
+    assert kernel_words[-2:] == [f"console={last}", "nokaslr"]
+    assert asked[len(asked) - len(words) :] == words
 
 
 @pytest.mark.slow

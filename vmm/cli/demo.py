@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -37,24 +37,36 @@ class _Parser(argparse.ArgumentParser):
 def demo_words(arguments: list[str]) -> list[str] | None:
     """Return the words for ``ring1`` that show what is asked for, None after --help."""
     parser = _Parser(
-        prog="ring1 demo", description="Show a guest.", epilog="Further options are ring1 run's.",
-    )  # fmt: skip
-    parser.add_argument("name", choices=list(_DEMOS), help="linux: Debian's kernel, to a shell")
-    parser.add_argument(
-        "--flavour", choices=list(Flavour), default=Flavour.CLOUD, help="which kernel [cloud]"
+        prog="ring1 demo",
+        description="Show a guest.",
+        epilog="Further options are ring1 run's: --cpus 4 --net user --share DIR --screen ...",
+        allow_abbrev=False,
     )
+    shown = "linux: Debian's kernel, to a shell; hello: a small kernel of ours"
+    parser.add_argument("name", choices=["linux", "hello"], help=shown)
+    flavours = [flavour.value for flavour in Flavour]
+    parser.add_argument("--flavour", choices=flavours, default="cloud", help="which Linux [cloud]")
+    parser.add_argument("--cmdline", metavar="S", default="", help="more words for the kernel")
     try:
         options, further = parser.parse_known_args(arguments)
     except SystemExit:  # --help
         return None
-    return ["run", *_DEMOS[options.name](Flavour(options.flavour)), *further]
+    if options.name == "hello":
+        return ["run", "--cmdline", options.cmdline, *further]
+    words = f"{_consoles(further)} {options.cmdline}".rstrip()
+    return ["run", *_linux(Flavour(options.flavour), words), *further]
 
 
-def _hello(_flavour: Flavour) -> list[str]:
-    return []
+def _consoles(further: list[str]) -> str:
+    """Return Linux' words for what the terminal will be; the shell is on the last one."""
+    if "--screen" in further:
+        return "console=ttyS0 console=tty0"
+    if "--console=virtio" in further or ("--console", "virtio") in pairwise(further):
+        return "console=ttyS0 console=hvc0"
+    return "console=ttyS0"
 
 
-def _linux(flavour: Flavour) -> list[str]:
+def _linux(flavour: Flavour, words: str) -> list[str]:
     """Return kernel, initrds and command line; nothing, so the demo kernel, where that fails."""
     interactive = classify(0) is Input.TERMINAL
     try:
@@ -68,11 +80,8 @@ def _linux(flavour: Flavour) -> list[str]:
         initrds.append(_kept(script_archive(SCRIPT)))
     leave = "leave with poweroff, or with Ctrl-A x" if interactive else "it powers off by itself"
     _say(f"Linux {kernel.release} from {kernel.package}; {leave}")
-    words = [str(kernel.image), "--cmdline", "console=ttyS0"]
-    return words + [word for initrd in initrds for word in ("--initrd", str(initrd))]
-
-
-_DEMOS: Final[dict[str, Callable[[Flavour], list[str]]]] = {"linux": _linux, "hello": _hello}
+    kept = [word for initrd in initrds for word in ("--initrd", str(initrd))]
+    return [str(kernel.image), "--cmdline", words, *kept]
 
 
 def initramfs(kernel: Kernel) -> bytes:

@@ -38,6 +38,7 @@ echo '{READY}'
 if [ -e /script ]; then
     sh /script &
 else
+    [ -e /sys/class/net/eth0 ] && echo 'Network card: udhcpc takes an address for it.'
     echo 'Linux in ring 1: leave with poweroff, or with Ctrl-A x.'
     setsid cttyhack sh &
 fi
@@ -46,7 +47,26 @@ sync
 poweroff -f
 """
 
-_FOLDERS: Final = ("bin", "dev", "etc", "lib", "lib/modules", "mnt", "proc", "root", "sys", "tmp")
+UDHCPC: Final = """\
+#!/bin/sh
+case $1 in
+deconfig)
+    ip link set "$interface" up
+    ip addr flush dev "$interface"
+    ;;
+bound | renew)
+    ip addr replace "$ip/$mask" dev "$interface"
+    for gateway in $router; do ip route replace default via "$gateway"; done
+    for server in $dns; do echo "nameserver $server"; done > /etc/resolv.conf
+    ;;
+esac
+"""
+"""What udhcpc calls, from where Debian's looks for it; the variables are those of its manual."""
+
+_FOLDERS: Final = (
+    *("bin", "dev", "etc", "etc/udhcpc", "lib", "lib/modules"),
+    *("mnt", "proc", "root", "sys", "tmp"),
+)
 
 
 def base_archive(busybox: bytes, modules: list[Module], release: str) -> bytes:
@@ -59,6 +79,7 @@ def base_archive(busybox: bytes, modules: list[Module], release: str) -> bytes:
     archive.file("bin/busybox", busybox, 0o755)
     archive.file("init", INIT.encode(), 0o755)
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")
+    archive.file("etc/udhcpc/default.script", UDHCPC.encode(), 0o755)
     _add_modules(archive, modules, f"lib/modules/{release}")
     return archive.finished()
 

@@ -129,7 +129,8 @@ def _known(error: Exception) -> Ring1Error:
         return UsageError("stopped")
     if isinstance(error, PARSER_ERROR):
         text = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-        return UsageError(f"{text}; see ring1 --help")
+        context = getattr(error, "ctx", None)
+        return UsageError(f"{text}; see {context.command_path if context else 'ring1'} --help")
     if isinstance(error, MemoryError):
         return UsageError("this host has not enough memory; give a smaller --memory")
     return InternalError(

@@ -11,10 +11,11 @@ def print_table(statistics: Statistics) -> None:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     table = Table(title="VM-exits", title_justify="left", show_footer=False)
     table.add_column("exit")
-    for heading in ("count", "share", "cycles"):
+    costs = any(statistics.exit_cycles.values())  # under --timing fast an exit costs nothing
+    for heading in ("count", "share", "cycles")[: 2 + costs]:
         table.add_column(heading, justify="right")
     for name, count, share, cycles in statistics.rows():
-        table.add_row(name, f"{count:,}", f"{share:.1%}", f"{cycles:,}")
+        table.add_row(*(name, f"{count:,}", f"{share:.1%}", f"{cycles:,}")[: 3 + costs])
     if statistics.exits:
         console.print(table)
     total = sum(statistics.exits.values())

@@ -31,6 +31,8 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["nope"], "nope"),
         (["--nope"], "--nope"),
         (["run", "--nope"], "--nope"),
+        (["run", "--nope"], "see ring1 run --help"),
+        (["explain"], "see ring1 explain --help"),
         (["run", "--memory"], "--memory"),
         (["run", "--memory", "many"], "many"),
         (["run", "--memory", "4K"], "4K"),

@@ -25,6 +25,7 @@ def test_serial_to_stdout_and_table_to_stderr(ring1: Any, image: Path) -> None:
     )
     assert cpuid < hlt
     assert "96.8%" in lines[cpuid]
+    assert "cycles" in lines[cpuid - 2]
     assert "MSR_READ" not in done.stderr
     assert "halted, status 0: 31 exits, 1,000 instructions" in lines[-1]
 
