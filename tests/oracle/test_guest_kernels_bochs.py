@@ -47,18 +47,6 @@ def name_of(row: dict[str, Any]) -> str:
     return "-".join([row["image"], *row["cmdline"].split()])
 
 
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of freshly built images."""
-    if shutil.which("gcc") is None or shutil.which("make") is None:
-        pytest.skip("gcc and make are needed to build the guest kernels")
-    out = tmp_path_factory.mktemp("guest")
-    command = ["make", "-s", "-C", str(ROOT / "guest_kernel"), f"OUT={out}", "all"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return out
-
-
 def flatten(path: Path) -> tuple[int, int, bytes]:
     """Load address, entry, and bytes of an ELF image's segments, one after another."""
     with path.open("rb") as file:

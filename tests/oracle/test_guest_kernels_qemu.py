@@ -32,18 +32,6 @@ def name_of(row: dict[str, Any]) -> str:
     return "-".join([row["image"], *row["cmdline"].split()])
 
 
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of freshly built images."""
-    if shutil.which("gcc") is None or shutil.which("make") is None:
-        pytest.skip("gcc and make are needed to build the guest kernels")
-    out = tmp_path_factory.mktemp("guest")
-    command = ["make", "-s", "-C", str(ROOT / "guest_kernel"), f"OUT={out}", "all"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return out
-
-
 def load_options(row: dict[str, Any], path: Path) -> list[str]:
     """How QEMU is told to load the image: as a multiboot kernel or as a boot sector."""
     if row["boot"] == "flat":
