@@ -274,6 +274,7 @@ static void skip_exit_check(struct engine *e, uint8_t *code)
         memcpy(code, &jump, sizeof jump);
 }
 
+/* `back`: where the hook returns to; NULL if its call has been replaced (inline.c). */
 static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size, uint8_t *back)
 {
     uint64_t rep = e->rep_pc;
@@ -293,7 +294,9 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
         e->core->rip = (uint32_t)e->core->rip;
         leave_block(e, TRAP_AGAIN);
     }
-    skip_exit_check(e, back);
+    if (back)
+        skip_exit_check(e, back);
+    struct block *baked = b;
     b = identify(e, b, pc, size, &left);
     check_boundary(e);
     if (e->debug.code)
@@ -304,7 +307,11 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     if (b->flags & BLOCK_REP)
         e->rep_pc = rep == pc ? pc : pc + b->size - e->lengths[b->lengths + b->total - 1];
     update_limit(e);
+    if (back && b == baked && b->pc == pc)
+        inline_hook(e, b, back);
 }
+
+void block_again(struct block *b) { block_slow(b->engine, b, b->real_pc, b->size, NULL); }
 
 void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
 {

@@ -151,6 +151,8 @@ bool blocks_create(struct engine *e);
 void blocks_destroy(struct engine *e);
 void blocks_forget(struct engine *e);              /* after a flush of all translations */
 bool blocks_nearly_full(const struct engine *e);
+void block_again(struct block *b);
+void inline_hook(struct engine *e, const struct block *b, uint8_t *back);      /* inline.c */
 void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
