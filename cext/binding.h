@@ -52,7 +52,7 @@ extern struct bound lib;
 /* Where Unicorn keeps what no interface reaches: byte offsets, found and proved by probe.c. */
 struct layout {
     ptrdiff_t fpu, fpu_end;        /* in the CPU state: x87, MMX, SSE registers and their status */
-    ptrdiff_t efer, tsc_aux;
+    ptrdiff_t efer;
     ptrdiff_t error_code, is_software, old_exception;
     ptrdiff_t invalid_address;     /* in uc_struct: what a refused TLB fill was for */
     ptrdiff_t no_exit_request;     /* in uc_struct: leave out the exit check after each memory access; 0 = not found */

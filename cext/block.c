@@ -176,7 +176,7 @@ static void settle_rep(struct engine *e, const struct block *b, uint64_t pc)
 static bool contains(const struct block *b, uint64_t pc) { return pc - b->real_pc < b->size; }
 
 /* Un-book what `b`, left at `pc` without having run to its end, has not done. */
-void unbook(struct engine *e, const struct block *b, uint64_t pc)
+static void take_back(struct engine *e, const struct block *b, uint64_t pc)
 {
     uint32_t done = 0;
     for (uint64_t at = b->real_pc; done < b->counted && at < pc; done++)
@@ -223,7 +223,7 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
 {
     if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size) {
         if (b->flags & BLOCK_SECOND_TRY && is_second_try(e, left, b))
-            unbook(e, left, pc);
+            take_back(e, left, pc);
         return b;
     }
     bool fresh = b->pc == BLOCK_UNSEEN && !(b->flags & BLOCK_SCANNED);
@@ -236,7 +236,7 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     if (is_second_try(e, left, b)) {
         b->flags |= BLOCK_SECOND_TRY;
         b->pc = BLOCK_SLOW;
-        unbook(e, left, pc);
+        take_back(e, left, pc);
     }
     bool sensitive = b->flags & BLOCK_SENSITIVE, hooked = hooked_at - pc < size;
     if (sensitive && hooked_at != pc + b->sensitive)
@@ -352,7 +352,7 @@ void settle_block(struct engine *e)
     settle_rep(e, b, pc);
     e->block = NULL;
     if (b && contains(b, pc))
-        unbook(e, b, pc);
+        take_back(e, b, pc);
 }
 
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */

@@ -42,16 +42,12 @@ static bool loops_too_long(struct engine *e)
     return !first && now - v->pause_first > *field(e, VMCS_PLE_WINDOW);
 }
 
-/* Asked once for each PAUSE. */
-bool pause_exits(struct engine *e)
-{
-    bool watched = exiting2(e, SECONDARY_PAUSE_LOOP_EXITING) && !e->cpl;
-    return exiting(e, PRIMARY_PAUSE_EXITING) || (watched && loops_too_long(e));
-}
-
 bool op_pause(struct engine *e, const struct insn *i)
 {
-    return e->pause_exits ? instruction_exit(e, i, EXIT_PAUSE_INSTRUCTION, 0) : done(e, i);
+    bool watched = exiting2(e, SECONDARY_PAUSE_LOOP_EXITING) && !e->cpl;
+    if (exiting(e, PRIMARY_PAUSE_EXITING) || (watched && loops_too_long(e)))
+        return instruction_exit(e, i, EXIT_PAUSE_INSTRUCTION, 0);
+    return done(e, i);
 }
 
 /* A seeded sequence (SplitMix64): a run is the same twice. */

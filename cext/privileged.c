@@ -390,7 +390,6 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : set_ac(e, i);
     case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
     case X86_INS_LLDT: case X86_INS_LTR: if (in_real_mode(e) || in_v8086(e)) return raise_fault(e, 6, 0); break;
-    case X86_INS_RDTSC: case X86_INS_RDTSCP: return op_rdtsc(e, i);
     case X86_INS_RDPMC: if (e->cpl && !(e->core->cr[4] & CR4_PCE)) return raise_fault(e, 13, 0); return rdpmc(e, i);
     default: break;
     }

@@ -17,7 +17,7 @@
 enum { PROBE_RAM = 1 << 20, CODE = 0x1000, WINDOW = 1 << 17, UC_STRUCT_WINDOW = 1 << 14 };
 
 struct layout layout = {
-    .fpu = 600, .fpu_end = 5384, .efer = 592, .tsc_aux = 4896, .error_code = 5384, .is_software = 5388, .old_exception = 5496,
+    .fpu = 600, .fpu_end = 5384, .efer = 592, .error_code = 5384, .is_software = 5388, .old_exception = 5496,
 };
 
 static struct { const char *name; int64_t value; } results[16];
@@ -158,12 +158,9 @@ static bool probe_flags(struct probe *p)
     uc_x86_msr msr = {.rid = 0xc0000080};
     lib.uc_reg_read(p->uc, UC_X86_REG_MSR, &msr);
     memcpy(&efer, p->env + layout.efer, 8);
-    uc_x86_msr aux = {.rid = 0xc0000103, .value = 0x5a17};
-    lib.uc_reg_write(p->uc, UC_X86_REG_MSR, &aux);
     return note("eflags", offsetof(struct core, eflags), (p->core->eflags & 0x200) && p->core->cc_op == 1 && p->core->cc_src == 0x44) &&
            note("hflags", p->core->hflags, (p->core->hflags & expected) == expected && (p->core->hflags & HF_CPL) == 0) &&
-           note("efer", layout.efer, efer == msr.value && (efer & 0x500) == 0x500) &&
-           note("tsc_aux", layout.tsc_aux, word_at(p, layout.tsc_aux) == 0x5a17);
+           note("efer", layout.efer, efer == msr.value && (efer & 0x500) == 0x500);
 }
 
 /* CLI at CPL 1 must fault, and show where the exception in flight is kept; INT must show that it is software's. */

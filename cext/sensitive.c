@@ -90,7 +90,7 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
     switch (c->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ:
     case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ:
-    case X86_INS_CPUID: case X86_INS_RDRAND: case X86_INS_RDSEED:
+    case X86_INS_PAUSE: case X86_INS_CPUID: case X86_INS_RDTSC: case X86_INS_RDTSCP: case X86_INS_RDRAND: case X86_INS_RDSEED:
     case X86_INS_IN: case X86_INS_OUT: case X86_INS_INSB: case X86_INS_INSW: case X86_INS_INSD:
     case X86_INS_OUTSB: case X86_INS_OUTSW: case X86_INS_OUTSD:
     case X86_INS_SYSCALL: case X86_INS_SYSENTER: case X86_INS_INT1:

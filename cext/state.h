@@ -111,7 +111,6 @@ struct engine {
     int iopl;
     bool guest_tf, shadow_is_mov_ss, nmi_blocked;
     uint64_t mov_ss_at;            /* how many had retired when the MOV SS shadow began; it lasts for one instruction */
-    bool pause_exits;              /* what was decided of the PAUSE under way */
     bool implicit_access;          /* descriptor tables and the TSS: EFLAGS.AC does not lift SMAP */
     uint8_t cs_dpl;
     uint64_t rf_at;                /* RF in the core is valid while this many have retired */
@@ -157,7 +156,6 @@ void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
-void unbook(struct engine *e, const struct block *b, uint64_t pc);
 void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
 bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
@@ -222,11 +220,6 @@ void update_limit(struct engine *e);
 size_t decoded_size(void);
 bool has_lock_prefix(const uint8_t *code, size_t size, int bits);
 bool undefined_at_rip(struct engine *e);
-
-/* checked.c: what TCG's helpers ask on the way */
-void before_checked(struct engine *e, uint32_t type, uintptr_t caller);
-uint64_t tsc_in_block(struct engine *e);
-bool pause_exits(struct engine *e);
 
 /* translator.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
 bool guard_translator(void *library);

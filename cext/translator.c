@@ -161,19 +161,6 @@ static void invalidate_store(void *uc, void *pages, uint64_t address, int size, 
         lib.internal.invalidate_store(uc, pages, at, 1, caller);
 }
 
-static void check(void *env, uint32_t type, uint64_t parameter, uintptr_t caller)
-{
-    (void)env, (void)parameter;    /* no guest of Unicorn's is in AMD-V's guest mode: nothing else to look for */
-    if (running)
-        before_checked(running, type, caller);
-}
-
-static uint64_t time_stamp(void *env)
-{
-    (void)env;
-    return running ? tsc_in_block(running) : 0;
-}
-
 static bool patch(uintptr_t slot, void (*target)(void))
 {
     uintptr_t size = (uintptr_t)sysconf(_SC_PAGESIZE), page = slot & ~(size - 1);
@@ -200,8 +187,6 @@ bool guard_translator(void *library)
     struct tables t = tables_of(map);
     return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop) &&
            lead(map, &t, "tlb_reset_dirty_by_vaddr_x86_64", (void (*)(void))protect_code) &&
-           lead(map, &t, "cpu_svm_check_intercept_param_x86_64", (void (*)(void))check) &&
-           lead(map, &t, "cpu_get_tsc_x86_64", (void (*)(void))time_stamp) &&
            lead(map, &t, "helper_ret_stb_mmu_x86_64", (void (*)(void))store_byte) &&
            lead(map, &t, "tb_invalidate_phys_page_fast_x86_64", (void (*)(void))invalidate_store);
 }

@@ -1,4 +1,4 @@
-"""RDTSC, RDTSCP and PAUSE run in translated code: the time is still that of the instruction."""
+"""RDTSC, RDTSCP and PAUSE: the time is that of the instruction, wherever its block is cut."""
 
 from collections.abc import Callable
 
