@@ -13,7 +13,7 @@ from vmm.devices.device import Clock
 from vmm.devices.platform import Board
 from vmm.disks import Disk, TransportKind
 from vmm.errors import UsageError
-from vmm.firmware.bios_data import bios_data
+from vmm.firmware.bios_data import bios_data, interrupt_vectors
 from vmm.firmware.build import build_tables
 from vmm.firmware.description import Description, MmioDevice
 from vmm.firmware.numa import distances, divide
@@ -107,6 +107,7 @@ class Peripherals:
         data, rsdp = build_tables(described)
         yield rsdp, data
         yield bios_data()
+        yield from interrupt_vectors()
         if has_mailbox:
             yield wakeup_tables()
 

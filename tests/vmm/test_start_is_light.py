@@ -9,7 +9,7 @@ HEAVY = (
     "pycparser",
     "vmm.net",
     "vmm.share",
-    "vmm.storage",
+    "vmm.storage.opening",
     "vmm.virtio.device",
 )
 SCRIPT = f"""

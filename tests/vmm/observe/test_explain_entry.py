@@ -7,18 +7,17 @@ import pytest
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.checks import CHECKS
 from vmm import VM
+from vmm.boot.files import demo_image
 from vmm.cli.explain import FAILED
 from vmm.cli.main import main
 from vmm.observe.entry import explain_entry
 
-IMAGES = Path(__file__).parents[3] / "vmm/images"
-
 
 @pytest.fixture(name="image")
-def _image() -> str:
-    if not (image := IMAGES / "hello.elf").exists():
-        pytest.skip("the guest images are not built")
-    return str(image)
+def _image(tmp_path: Path) -> str:
+    path = tmp_path / "hello.elf"
+    path.write_bytes(demo_image())
+    return str(path)
 
 
 def test_it_tells_of_every_check(image: str, capsys: pytest.CaptureFixture[str]) -> None:
