@@ -145,9 +145,9 @@ static void store_byte(void *env, uint64_t linear, uint8_t value, unsigned index
     pieces.ahead = begun ? 0 : size - 1;
     pieces.next = linear + 1;
     pieces.caller = caller;
-    uint64_t second = (linear | 0xfff) + 1;
-    if (running && !begun && linear + size > second)
-        invalidate_second_page(running, second, (unsigned)(linear + size - second), caller);
+    unsigned reach = (unsigned)(linear & 0xfff) + size;         /* the last page's second one is the first */
+    if (running && !begun && reach > 4096)
+        invalidate_second_page(running, (linear | 0xfff) + 1, reach - 4096, caller);
     lib.internal.store_byte(env, linear, value, index, caller);
     pieces.ahead = 0;
 }

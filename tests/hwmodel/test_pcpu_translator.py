@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.arch.exits import ExitReason
-from tests.bare import CODE, FOREVER, Bare, Mode, assemble
+from tests.bare import CODE, FOREVER, PD, PDPT, PML4, Bare, Mode, assemble
 
 Make = Callable[..., Bare]
 UNMAPPED = 0x1000_0000
@@ -189,3 +189,16 @@ def test_a_long_repetition_in_single_steps_is_progress(bare: Make) -> None:
     machine.regs.rcx, machine.regs.rsi, machine.regs.rflags = 300_000, 0x200000, 2
     assert machine.enter(machine.clock.now + 1).reason != ExitReason.HLT
     assert (machine.regs.rcx, machine.pcpu.instructions) == (0, 1)
+
+
+def test_an_unaligned_store_into_code_on_the_last_page_has_no_second_page(bare: Make) -> None:
+    """Four billion bytes were looked at: the address behind the last page is zero."""
+    machine = bare()
+    machine.word(PML4 + 511 * 8, PDPT | 7)
+    machine.word(PDPT + 511 * 8, PD | 7)
+    machine.word(PD + 511 * 8, 0x87)
+    machine.poke(0x1FF000, bytes.fromhex("66c70500010000 3412 f4"))  # mov word [rip+0x100], 0x1234
+    machine.load("mov rax, 0xfffffffffffff000; jmp rax", at=0x800)  # the first page holds code too
+    machine.regs.rip = 0x800
+    assert machine.enter().reason == ExitReason.HLT
+    assert machine.peek(0x1FF109, 2) == 0x1234
