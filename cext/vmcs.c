@@ -223,7 +223,7 @@ static void remember_exit(struct engine *e)
 static bool is_plain_move(struct engine *e, const struct insn *i, unsigned size)
 {
     uint8_t op = i->opcode[0];
-    bool moves = i->id == X86_INS_MOV && ((op >= 0x88 && op <= 0x8b) || (op >= 0xa0 && op <= 0xa3) || op == 0xc6 || op == 0xc7);
+    bool moves = (i->id == X86_INS_MOV || i->id == X86_INS_MOVABS) && ((op >= 0x88 && op <= 0x8b) || (op >= 0xa0 && op <= 0xa3) || op == 0xc6 || op == 0xc7);
     bool high_byte = size == 1 && op < 0xa0 && !i->rex && i->modrm_reg >= 4;
     bool whole = (e->exit.guest_physical & 0xfff) + size <= 4096 && operand_address(e, i) == e->exit.guest_linear;
     return moves && i->is_memory && !i->prefix_rep && !i->prefix_lock && !high_byte && whole;
