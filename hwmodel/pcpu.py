@@ -47,6 +47,9 @@ _CAPABILITY_WORDS: Final = (
     "basic", "misc", "ept_vpid", "vm_functions", "cr4_fixed0", "cr4_fixed1", "efer_bits",
     "debugctl_bits", "pending_debug_bits", "physical_bits", "linear_bits", "root_is_long_mode",
 )  # fmt: skip
+_STRUCTURES: Final = tuple(Structure)
+_VERDICTS: Final = tuple(Verdict)
+_SERVED_BY: Final = tuple(ServedBy)
 _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 
@@ -371,8 +374,8 @@ def _native_capabilities(capabilities: Capabilities) -> Any:
 
 def _reference(cell: Any) -> Reference:
     return Reference(
-        Structure(cell.kind), cell.level, cell.gpa, cell.hpa, cell.entry,
-        Verdict(cell.verdict), ServedBy(cell.cache),
+        _STRUCTURES[cell.kind], cell.level, cell.gpa, cell.hpa, cell.entry,
+        _VERDICTS[cell.verdict], _SERVED_BY[cell.cache],
     )  # fmt: skip
 
 

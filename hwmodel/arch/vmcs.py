@@ -41,6 +41,8 @@ class Field(IntEnum):
 
     manual: str
     index: int
+    mask: int
+    """All ones in the field's width."""
 
     def __new__(cls, encoding: int, manual: str = "") -> Self:
         """Give the field the next dense index."""
@@ -48,6 +50,7 @@ class Field(IntEnum):
         member._value_ = encoding
         member.manual = manual
         member.index = len(cls.__members__)
+        member.mask = (1 << Width(encoding >> 13 & 3).bits) - 1
         return member
 
     @property
@@ -59,11 +62,6 @@ class Field(IntEnum):
     def group(self) -> Group:
         """The field's group."""
         return Group(self >> 10 & 3)
-
-    @property
-    def mask(self) -> int:
-        """All ones in the field's width."""
-        return (1 << self.width.bits) - 1
 
     @property
     def is_read_only(self) -> bool:

@@ -3,7 +3,7 @@
 Manual: "EPT Translation Mechanism", "EPT-Induced VM Exits". Nothing is cached here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from hwmodel.arch.exits import ExitReason
@@ -152,7 +152,7 @@ def _misconfiguration(gpa: int) -> WalkEndedError:
 
 def _mark(course: Course, verdict: Verdict) -> None:
     if course.references:
-        course.references[-1] = replace(course.references[-1], verdict=verdict)
+        course.references[-1] = course.references[-1]._replace(verdict=verdict)
 
 
 def _identity_shift(course: Course, gpa: int) -> int:

@@ -6,6 +6,7 @@ so that one can be held against the other, and `explain` can print either.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Access(IntEnum):
@@ -42,8 +43,7 @@ class Verdict(IntEnum):
     MISCONFIGURED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):  # not a dataclass: the bulk runs make a billion of them
     """One entry that was read, at host-physical `hpa`.
 
     `level`: of a guest's entry, log2 of what it covers (12, 21, 22, 30, 39, 48); of an EPT entry 1

@@ -116,7 +116,8 @@ def _leaf(
     used: list[tuple[int, int, bool]],
 ) -> tuple[int, int, Rights]:  # fmt: skip
     """Check the rights, set the flags, return the guest-physical address."""
-    rights = replace(rights, key=entry >> 59 & 15 if size == 8 else 0)
+    key = entry >> 59 & 15 if size == 8 else 0
+    rights = Rights(rights.user, rights.write, rights.nx, key)
     if not allows(c, rights, course.access, course.user):
         denied = key_denies(c, rights, course.access, course.user)
         raise _page_fault(c, course, PF_P | (PF_PK if denied else 0))
@@ -127,7 +128,8 @@ def _leaf(
             c, course, gpa, hpa, writable, ACCESSED | (DIRTY_GUEST if last and writes else 0)
         )
     dirty = writes or bool(entry & DIRTY_GUEST)
-    rights = replace(rights, dirty=dirty, is_global=bool(entry & GLOBAL and c.cr4.pge))
+    is_global = bool(entry & GLOBAL and c.cr4.pge)
+    rights = Rights(rights.user, rights.write, rights.nx, key, dirty, is_global)
     return _address(entry, shift, size) | course.linear & (1 << shift) - 1, shift, rights
 
 
@@ -181,4 +183,4 @@ def _page_fault(c: Circumstances, course: Course, cause: int) -> WalkEndedError:
 
 def _mark(course: Course, verdict: Verdict) -> None:
     if course.references:
-        course.references[-1] = replace(course.references[-1], verdict=verdict)
+        course.references[-1] = course.references[-1]._replace(verdict=verdict)

@@ -4,6 +4,7 @@ A case is a chain of guest tables for one linear address and an EPT for the firs
 drawn at random: mostly sensible, so that walks get deep, and now and then anything at all.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
@@ -58,9 +59,8 @@ class Walker:
 
     def put(self, case: Case) -> None:
         """Lay out memory and registers; forget every translation."""
+        self.lay(case)
         c, vmcs = case.circumstances, self.vmcs
-        for at, size, value in case.entries:
-            self.ram.view[at : at + size] = value.to_bytes(size, "little")
         controls = _SECONDARY.replace(
             enable_ept=c.eptp is not None, mode_based_execute_control_for_ept=c.mode_based
         )
@@ -74,6 +74,11 @@ class Walker:
             vmcs[field] = int(number)
         vmcs.native.pkru = c.pkru
         self.pcpu.flush_tlb()
+
+    def lay(self, case: Case) -> None:
+        """Put the entries into memory, as they are before any flag is set."""
+        for at, size, value in case.entries:
+            self.ram.view[at : at + size] = value.to_bytes(size, "little")
 
     def contents(self, case: Case) -> list[bytes]:
         """What stands where the case put entries: accessed and dirty flags change it."""
@@ -95,16 +100,18 @@ class Walker:
         self.put(case)
         return self.looking(case) + self.walking(case)
 
-    def looking(self, case: Case) -> list[str]:
-        """Compare every reference of walks without effects."""
+    def looking(self, case: Case, ends: Counter[type] | None = None) -> list[str]:
+        """Compare every reference of walks without effects; count in `ends` how they ended."""
         ours, theirs = self.engine(case), self.twin(case)
+        if ends is not None:
+            ends[type(ours.end)] += 1
         return [] if ours == theirs else [f"looking: C {ours}, twin {theirs}"]
 
     def walking(self, case: Case) -> list[str]:
         """Compare ends and flags of real walks; C's may use its caches on the way."""
         found = []
         ours, marked = self.engine(case, effects=True), self.contents(case)
-        self.put(case)
+        self.lay(case)
         theirs = self.twin(case, effects=True)
         if ours.end != theirs.end:
             found.append(f"walking: C {ours.end}, twin {theirs.end}")
