@@ -11,6 +11,7 @@
 #include "state.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { HOOK_BEGIN = 24, HOOK_END = 32, HOOK_CALLBACK = 40, HOOK_DATA = 48 };   /* struct hook, proved below */
 enum { LONGEST_INSTRUCTION = 15 };
@@ -19,7 +20,9 @@ enum { LONGEST_INSTRUCTION = 15 };
 /* The only unbounded thing here is the number of blocks; records are recycled when all translations are dropped. */
 bool blocks_create(struct engine *e)
 {
-    e->blocks = malloc(BLOCK_RECORDS * sizeof *e->blocks);
+    /* mapped, not from the heap: code written into a translation reaches a record that is within 2 GiB of it (inline.c) */
+    void *records = mmap(NULL, BLOCK_RECORDS * sizeof *e->blocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    e->blocks = records == MAP_FAILED ? NULL : records;
     e->lengths = malloc(LENGTH_BYTES);
     e->scratch = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
     if (!e->blocks || !e->lengths)
@@ -28,7 +31,12 @@ bool blocks_create(struct engine *e)
     return true;
 }
 
-void blocks_destroy(struct engine *e) { free(e->blocks), free(e->lengths); }
+void blocks_destroy(struct engine *e)
+{
+    if (e->blocks)
+        munmap(e->blocks, BLOCK_RECORDS * sizeof *e->blocks);
+    free(e->lengths);
+}
 
 static void next_record(struct engine *e)
 {
@@ -142,7 +150,6 @@ void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data)
 {
     (void)uc, (void)block, (void)previous;
     struct engine *e = data;
-    e->code_at_translation = *e->code_begin;
     struct block *b = *e->block_data;
     b->sensitive = 0xffff;         /* translated, not yet run */
     b->real_pc = *e->code_begin;   /* until then: which address had the code hook */

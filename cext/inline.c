@@ -99,4 +99,5 @@ void inline_hook(struct engine *e, const struct block *b, uint8_t *back)
     slow = put_call(slow, (void (*)(void))on_block_again);
     slow[0] = 0xeb;
     slow[1] = (uint8_t)(back + CHECK - (slow + 2));
+    e->counters.inlined++;
 }

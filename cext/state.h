@@ -71,7 +71,6 @@ struct engine {
     uint64_t *invalid_address;
     uint64_t *code_begin, *code_end;   /* the code hook's range, in Unicorn's struct hook */
     void **block_data;             /* the block hook's user data, likewise */
-    bool running, stop_requested;
     volatile int interrupted;
     char message[256];
     /* blocks */
@@ -80,7 +79,6 @@ struct engine {
     uint8_t *lengths;
     uint32_t length_count;
     struct block scratch;
-    uint64_t code_at_translation;  /* code_begin when the newest block was translated */
     csh capstone[3];
     cs_insn *scan;                 /* capstone's cell for decode.c and block.c */
     struct decoded *decoded;
@@ -104,7 +102,6 @@ struct engine {
     uint32_t nonglobal_count;
     uint32_t fills, fills_before_growth;
     struct refusal refusal;
-    bool flush_wanted;
     /* the guest */
     struct vcpu *vcpu, *loaded;    /* running; whose x87/SSE state is in the core */
     int cpl;                       /* what the guest believes */

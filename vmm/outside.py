@@ -19,11 +19,11 @@ from vmm.placement import Placement, split_placement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vmm.balloon_options import BalloonOptions
     from vmm.net.backend import Backend
     from vmm.net.options import NetOptions
     from vmm.share.server import FuseServer
     from vmm.virtio.balloon import Balloon
+    from vmm.virtio.balloon_options import BalloonOptions
     from vmm.virtio.console import Console as ConsoleDevice
     from vmm.virtio.console import ConsolePort
     from vmm.virtio.device import Context, VirtioDevice
@@ -182,7 +182,7 @@ class Outside:
     def _read_balloon(self) -> "tuple[BalloonOptions, Placement] | None":
         if self._config.balloon is None:
             return None
-        from vmm.balloon_options import BalloonOptions
+        from vmm.virtio.balloon_options import BalloonOptions
 
         text, place = split_placement("--balloon", self._config.balloon)
         return BalloonOptions.parse(text), place

@@ -226,3 +226,30 @@ def test_two_engines_do_not_meet(bare: Make) -> None:
     assert second.pcpu.instructions == 2 + 3 * 30
     assert second.peek(0x200000 + 8 * 30) == 0
     assert finish(first, always(5)) == expected
+
+
+LOOP = "mov ecx, 1000; again: add rax, rcx; test al, 1; jz skip; inc rbx; skip: dec ecx; jnz again;"
+
+
+def test_a_hook_written_into_its_block_counts_the_same(bare: Make) -> None:
+    """A block counts itself without a call after its first run; stops on any of its instructions
+    find the number that single steps find."""
+    one = bare()
+    one.load(LOOP + "hlt")
+    one.enter()
+    assert one.pcpu.counters()["inlined"] > 0
+    other = bare()
+    other.load(LOOP + "hlt")
+    while other.pcpu.instructions < one.pcpu.instructions:
+        other.enter(min(other.clock.now + 37, one.clock.now))
+    assert (other.regs.rax, other.regs.rbx) == (one.regs.rax, one.regs.rbx)
+
+
+def test_a_loop_that_loads_cr3_needs_no_hook_and_no_step(bare: Make) -> None:
+    """MOV to CR3 ends its block: what comes behind it is not looked at as if it were in it."""
+    machine = bare()
+    machine.load("mov rbx, cr3; mov ecx, 100; again: mov cr3, rbx; nop; dec ecx; jnz again; hlt")
+    machine.enter()
+    counters = machine.pcpu.counters()
+    assert machine.regs.rcx == 0
+    assert (counters["hooked"], counters["steps"]) == (0, 0)

@@ -8,12 +8,12 @@ import pytest
 
 from tests.images import elf64
 from vmm import VM
-from vmm.balloon_options import BalloonOptions
 from vmm.config import MIB
 from vmm.disks import TransportKind
 from vmm.errors import UsageError
 from vmm.net.wire import Wire
 from vmm.placement import Placement, split_placement
+from vmm.virtio.balloon_options import BalloonOptions
 
 IDLE = "cli; hlt"
 

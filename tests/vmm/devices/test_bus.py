@@ -1,7 +1,7 @@
 import pytest
 
 from vmm.devices.bus import REMEMBERED_UNKNOWN, Bus, earliest, fire_due
-from vmm.devices.device import State
+from vmm.devices.device import LineOnly, State
 from vmm.errors import UsageError
 
 
@@ -108,3 +108,46 @@ def test_next_event_is_the_minimum_and_firing_is_by_time_then_order() -> None:
     fire_due(devices, 30)
     assert diary == ["first", "tie", "late"]
     assert earliest(devices) == 31
+
+
+class Quiet(Scratch, LineOnly):
+    """A write of `n` to its first byte sets its event to cycle n."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        super().write(offset, size, value)
+        if offset == 0:
+            self.event = value
+
+
+def settled(device: Scratch) -> Bus:
+    bus = Bus("port")
+    bus.register(0, 8, device)
+    bus.touched = bus.stirred = False
+    return bus
+
+
+def test_a_device_heard_by_its_line_only_is_quiet() -> None:
+    bus = settled(Quiet("serial", event=7))
+    bus.write(1, 1, 5)
+    assert bus.read(1, 1) == 5
+    assert not bus.touched
+    assert not bus.stirred
+    bus.stir()
+    assert bus.stirred
+    assert not bus.touched
+
+
+def test_a_new_event_of_a_quiet_device_is_noticed() -> None:
+    bus = settled(Quiet("serial", event=7))
+    bus.write(0, 1, 7)
+    assert not bus.touched
+    bus.write(0, 1, 9)
+    assert bus.touched
+    assert bus.stirred
+
+
+def test_every_access_of_another_device_stirs() -> None:
+    bus = settled(Scratch("pic"))
+    bus.read(1, 1)
+    assert bus.touched
+    assert bus.stirred

@@ -2,7 +2,7 @@
 
 import struct
 
-from tests.images import EXIT, OFF, elf64
+from tests.images import EXIT, OFF, elf64, real16
 from vmm import VM
 from vmm.boot.memmap import LOW_END
 
@@ -20,3 +20,19 @@ def test_the_words_that_kernels_read() -> None:
 def test_an_image_may_lie_over_it() -> None:
     with VM(elf64(f"mov eax, 5; {EXIT}", at=0x400)) as vm:
         assert vm.run().status == 11
+
+
+def test_an_interrupt_without_a_handler_returns() -> None:
+    """Firmware leaves an IRET behind each vector, and a handler of the image's own is called.
+
+    That one, for vector 0x21, is `add bx, 0x10; iret` at 0x600.
+    """
+    text = f"""
+        xor ax, ax; mov ds, ax; mov ss, ax; mov sp, 0x7000; xor ebx, ebx
+        int 0x15; inc bx; int 0x80; inc bx; int 0xff; inc bx
+        mov dword ptr [0x600], 0xcf10c383; mov word ptr [0x84], 0x600; mov word ptr [0x86], 0
+        int 0x21; mov eax, ebx; {EXIT}
+    """
+    with VM(real16(text)) as vm:
+        result = vm.run()
+        assert (result.reason, vm.regs.rbx & 0xFFFF) == ("debug_exit", 0x13)
