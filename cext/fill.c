@@ -15,7 +15,6 @@ void micro_flush(struct engine *e)
 {
     e->grants++;
     e->nonglobal_count = e->fills = 0;
-    e->mixed_pages = 0;
     e->counters.tlb_flushes++;
     lib.internal.tlb_flush(e->cpu);
 }
@@ -208,8 +207,6 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     }
     out->paddr = hpa;
     out->perms = grant(e, t, hpa >> 12, access, user);
-    if (out->perms == UC_PROT_ALL)
-        e->mixed_pages |= 1ull << (page >> 12 & 63);
     if (!(t->rights & TLB_GLOBAL) && e->nonglobal_count <= NONGLOBAL_MAX) {
         if (e->nonglobal_count < NONGLOBAL_MAX)
             e->nonglobal[e->nonglobal_count] = page >> 12;

@@ -97,7 +97,6 @@ struct engine {
     uint64_t *dirty;
     uint32_t grants;               /* count of full flushes: which grants may still be cached */
     struct mmu mmu;
-    uint64_t mixed_pages;          /* bit n: a page n modulo 64 got a mapping that is writable and executable since */
     uint64_t nonglobal[NONGLOBAL_MAX];
     uint32_t nonglobal_count;
     uint32_t fills, fills_before_growth;

@@ -113,9 +113,12 @@ static void short_loop(const struct operations *o, struct decoding *d, void *cpu
     lib.internal.translator_loop(&ours, d, cpu, block, most < LONGEST_BLOCK ? most : LONGEST_BLOCK);
 }
 
+/* Unicorn looks through its whole TLB at each translation for a mapping of the page by which a store would not be noticed.
+ * There is none: it makes one only of a mapping that is not executable (notdirty_write()), and none of those lives on
+ * while the page is CODE (grant_fetch()). */
 static void protect_code(void *cpu, uint64_t linear, uint64_t length)
 {
-    if (!running || running->mixed_pages >> (linear >> 12 & 63) & 1)
+    if (!running)
         lib.internal.tlb_reset_dirty(cpu, linear, length);
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.arch.exits import ExitReason
-from tests.bare import CODE, FOREVER, PD, PDPT, PML4, Bare, Mode, assemble
+from tests.bare import CODE, FOREVER, MIB, PD, PDPT, PML4, Bare, Mode, assemble
 
 Make = Callable[..., Bare]
 UNMAPPED = 0x1000_0000
@@ -202,3 +202,32 @@ def test_an_unaligned_store_into_code_on_the_last_page_has_no_second_page(bare: 
     machine.regs.rip = 0x800
     assert machine.enter().reason == ExitReason.HLT
     assert machine.peek(0x1FF109, 2) == 0x1234
+
+
+@pytest.mark.parametrize("times", [3, 10, 40])
+def test_code_that_is_changed_between_its_runs(bare: Make, times: int) -> None:
+    """Stores by the mapping that it runs in, until the page is data and code again (40)."""
+    machine = bare()
+    machine.poke(2 * MIB, b"\xb0\x00\xc3")  # mov al, 0; ret
+    machine.load(
+        "mov edi, 0x200000; xor eax, eax; xor ebx, ebx;"
+        f"mov ecx, {times}; again: call rdi; add ebx, eax; inc byte ptr [rdi + 1];"
+        "dec ecx; jnz again; hlt"
+    )
+    machine.enter()
+    assert machine.regs.rbx == sum(range(times))
+
+
+def test_code_that_is_changed_by_another_mapping(bare: Make) -> None:
+    """Page 0x201000 shows the same memory, and cannot be executed."""
+    machine = bare(pages_4k=True)
+    machine.word(0x20000 + 8, 2 * MIB | 7 | 1 << 63)
+    machine.regs.efer |= 1 << 11  # NXE
+    machine.poke(2 * MIB, b"\xb0\x00\xc3")
+    machine.load(
+        "mov edi, 0x200000; mov esi, 0x201000; xor eax, eax; xor ebx, ebx; mov ecx, 30;"
+        "again: call rdi; add ebx, eax; inc byte ptr [rsi + 1]; mov dl, [rsi + 1]; dec ecx;"
+        "jnz again; hlt"
+    )
+    machine.enter()
+    assert (machine.regs.rbx, machine.regs.rcx) == (sum(range(30)), 0)
