@@ -66,11 +66,12 @@ class Shadow:
 
     def entry_of(self, native: Enter) -> Enter:
         """Return what enters the guest in place of `native`."""
-        fields = self._fields
+        fields, tables = self._fields, self._tables
 
         def enter(until: int) -> Exit:
             cr0 = fields[_CR0]
             if not cr0 & _PG:
+                tables.unseen = True
                 return native(until)
             cr3, cr4, efer = fields[_CR3], fields[_CR4], fields[_EFER]
             pdptes = () if efer & _LMA else tuple(fields[_PDPTE0 : _PDPTE0 + 4])

@@ -160,3 +160,27 @@ def test_no_room_is_told() -> None:
     before = machine.tables.generation
     machine.tables.forget()
     assert machine.tables.generation == before + 1
+
+
+def test_a_table_that_is_what_it_was_may_have_been_something_else_in_between() -> None:
+    machine = out_of_step()
+    leaf = PT + 8 * (LINEAR >> 12)
+    machine.set(leaf, DATA | P | A | D)
+    machine.tables.sync()  # remembers the table as it is: read-only
+    machine.set(leaf, DATA | P | W | A | D)
+    machine.touch(LINEAR, WRITE)
+    assert machine.shadow(LINEAR) & W
+    machine.set(leaf, DATA | P | A | D)  # write-protected again, as fork() does
+    machine.tables.sync()
+    assert machine.shadow(LINEAR) & W == 0
+
+
+def test_what_an_unpaged_processor_wrote_is_compared() -> None:
+    machine = Machine()
+    machine.touch(LINEAR, READ)
+    machine.set(PT + 8 * (LINEAR >> 12), 0)
+    machine.tables.sync()
+    assert machine.shadow(LINEAR)
+    machine.tables.unseen = True
+    machine.tables.sync()
+    assert machine.shadow(LINEAR) == 0

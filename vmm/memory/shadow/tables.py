@@ -6,6 +6,7 @@ the guest does what would empty a TLB (`sync`, `sync_address`). Until then what 
 stale as a TLB entry may be. A table that stays as it is for a while is protected again.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from hwmodel.arch.paging import InvVpid
@@ -26,6 +27,17 @@ _QUIET: Final = 4  # comparisons without a difference, then a table is protected
 def pages_for_shadows(memory: int) -> int:
     """Return how many pages shadow tables may take of a VM with `memory` bytes: 1/16 of it."""
     return max(512, memory // PAGE // 16)
+
+
+@dataclass(slots=True)
+class OutOfStep:
+    """A table that may be written: as it was at the last comparison, and since when it is so."""
+
+    image: bytes = b""
+    quiet: int = 0
+    """Comparisons without a difference."""
+    fresh: bool = True
+    """Whether entries have been made from it since: what it holds now may not be what they saw."""
 
 
 class NoRoomError(Exception):
@@ -53,7 +65,9 @@ class ShadowTables:
         self._by_key: dict[tuple[int, ...], Page] = {}
         self._by_place: dict[int, Page] = {}
         self._reverse = ReverseMap(self._entries)
-        self._out_of_step: dict[int, tuple[bytes, int]] = {}
+        self._out_of_step: dict[int, OutOfStep] = {}
+        self.unseen = False
+        """Whether a virtual CPU has run, since the last comparison, where no write is seen."""
         self._flush()
 
     def _flush(self) -> None:
@@ -181,8 +195,13 @@ class ShadowTables:
             self._zap(page, index)
             self._flush()
         self._entries[at >> 3] = entry
-        page.seen[index] = step.entry
+        self._saw(page, index, step.entry)
         child.parents.add((page, index))
+
+    def _saw(self, page: Page, index: int, entry: int) -> None:
+        page.seen[index] = entry
+        if page.frame in self._out_of_step:
+            self._out_of_step[page.frame].fresh = True
 
     def _inside_large(
         self, page: Page, linear: int, found: Found, hpa: int, write: bool
@@ -206,7 +225,7 @@ class ShadowTables:
         if self._entries[at >> 3]:
             self._zap(page, index)
         entry = hpa | P | A | D | step.entry & (U | NX | _KEY if page.size == 8 else U)
-        page.seen[index] = step.entry
+        self._saw(page, index, step.entry)
         self._entries[at >> 3] = entry
         may_write = write or self._reverse.is_writable(hpa, self._out_of_step)
         if may_write and step.entry & W and step.entry & D:
@@ -215,7 +234,7 @@ class ShadowTables:
     def _write_to(self, frame: int, at: int) -> None:
         """Let an entry write to a frame; a table there is out of step from now on."""
         if self._reverse.is_tracked(frame):
-            self._out_of_step.setdefault(frame, (b"", 0))
+            self._out_of_step.setdefault(frame, OutOfStep())
         self._entries[at >> 3] |= W
         self._reverse.add(frame, at)
 
@@ -225,25 +244,28 @@ class ShadowTables:
         """Memory was written by others than the processor: tables there are out of step."""
         for frame in range(at & -PAGE, at + size, PAGE):
             if self._reverse.is_tracked(frame):
-                self._out_of_step[frame] = (b"", 0)
+                self._out_of_step[frame] = OutOfStep()
 
     def suspect_all(self) -> None:
         """Somebody wrote memory unseen: every table may be out of step."""
         for frame in self._reverse.tables:
-            self._out_of_step[frame] = (b"", 0)
+            self._out_of_step[frame] = OutOfStep()
 
     def sync(self) -> None:
         """Compare every table that is out of step with what was seen of it."""
+        if self.unseen:
+            self.unseen = False
+            self.suspect_all()
         dropped = False
-        for frame, (image, quiet) in list(self._out_of_step.items()):
+        for frame, state in list(self._out_of_step.items()):
             data = bytes(self._memory.ram.view[frame : frame + PAGE])
-            if data != image:
-                self._out_of_step[frame] = (data, 0)
+            changed = data != state.image
+            if changed or state.fresh:
                 dropped |= self._compare(frame, data)
-            elif quiet < _QUIET:
-                self._out_of_step[frame] = (image, quiet + 1)
-            else:
-                del self._out_of_step[frame]
+            if changed or state.quiet < _QUIET:
+                state.image, state.fresh = data, False
+                state.quiet = 0 if changed else state.quiet + 1
+            elif self._out_of_step.pop(frame, None):
                 dropped |= self._reverse.protect(frame)
         if dropped:
             self._flush()
