@@ -170,8 +170,7 @@ void wait_halted(struct engine *e)
         take(e, due);
     } else {
         uint64_t rest = e->until > e->retired ? e->until - e->retired : 0;
-        e->skew += rest;
-        e->until = e->retired;
+        ledger_book(e, LEDGER_IDLE, rest);
         fill_exit(e, STOP_DEADLINE, 0, 0);
     }
 }

@@ -121,17 +121,10 @@ void engine_host_wrote(struct engine *e, uint64_t hpa, uint64_t size) { host_wro
 void engine_flush_tlb(struct engine *e) { mmu_wipe(e); }
 uint64_t engine_instructions(const struct engine *e) { return e->retired; }
 uint64_t engine_cycles(const struct engine *e) { return cycles_now(e); }
-void engine_add_cycles(struct engine *e, uint64_t cycles) { e->skew += cycles; }
 const struct engine_counters *engine_counters(const struct engine *e) { return &e->counters; }
 
 const uint64_t *engine_exits_by_reason(const struct engine *e) { return e->by_reason; }
 const struct exit_record *engine_history(const struct engine *e) { return e->history; }
-
-void engine_set_clock(struct engine *e, uint64_t instructions, uint64_t cycles)
-{
-    e->retired = instructions;
-    e->skew = cycles - instructions;
-}
 
 void engine_interrupt(struct engine *e)
 {
@@ -261,6 +254,7 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->block = NULL;
     e->retired += v->retire;
     v->retire = 0;
+    ledger_settle(e);
     e->counters.entries++;
     e->attempts = 0;
     e->progress = ~0ull;

@@ -44,6 +44,18 @@ struct exit_record {
     uint64_t sequence;             /* number of this exit on this engine, from 1 */
 };
 
+/* Where each cycle went: see ledger.h. */
+enum ledger_heading {
+    LEDGER_GUEST, LEDGER_WALK, LEDGER_EXIT, LEDGER_ENTRY, LEDGER_HYPERVISOR, LEDGER_DEVICE, LEDGER_INJECTION, LEDGER_STEAL, LEDGER_IDLE,
+    LEDGER_HEADINGS,
+};
+enum { REASONS = 128 };            /* basic exit reasons are below */
+struct ledger {
+    uint64_t cycles[9];            /* by heading */
+    uint64_t exits[128];           /* by basic exit reason: how many, and what they cost from exit to entry */
+    uint64_t exit_cycles[128];
+};
+
 /* The part of a virtual CPU that the VMCS does not hold. */
 struct vcpu {
     uint64_t gpr[16];              /* hardware order; [4] mirrors GUEST_RSP on exit and is ignored on entry */
@@ -75,6 +87,7 @@ struct vcpu {
     uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */
     uint64_t region;               /* its physical address, or ~0 where it has none */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
+    struct ledger ledger;          /* its own part of the processor's */
 };
 
 /* The CPU model's part in translation. Each cache: `sets` (a power of two) of `ways`. */
@@ -188,12 +201,16 @@ uint64_t engine_cycles(const struct engine *engine);
 void engine_raise_interrupt(struct engine *engine, int vector);
 void engine_raise_nmi(struct engine *engine);
 void engine_raise_init(struct engine *engine);
-/* Virtual time that passes without instructions: idle, handlers. */
-void engine_add_cycles(struct engine *engine, uint64_t cycles);
+/* Virtual time that passes without instructions, by heading: idle (no vcpu), devices, handlers. `reason`: the exit that it is
+ * part of, or REASONS. Returns the clock. */
+uint64_t engine_book(struct engine *engine, struct vcpu *vcpu, uint32_t heading, uint64_t cycles, uint32_t reason);
+/* Book now what software completed for this vcpu, instead of at its next entry. Returns the clock. */
+uint64_t engine_settle(struct engine *engine, struct vcpu *vcpu);
 void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);
+struct ledger *engine_ledger(struct engine *engine);       /* the headings sum to the clock */
 const struct engine_counters *engine_counters(const struct engine *engine);
 /* Exits by basic reason (128 counts), and the newest HISTORY of them: number n stands at [n % HISTORY]. */
-enum { HISTORY = 1024, REASONS = 128 };
+enum { HISTORY = 1024 };
 const uint64_t *engine_exits_by_reason(const struct engine *engine);
 const struct exit_record *engine_history(const struct engine *engine);
 

@@ -3,6 +3,7 @@
 #define RING1_STATE_H
 
 #include "engine.h"
+#include "ledger.h"
 #include "mmu.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
@@ -63,6 +64,8 @@ struct engine {
     /* time */
     uint64_t until;                /* stop exactly when this many have retired */
     uint64_t skew;                 /* cycles beyond one an instruction */
+    uint64_t settled;              /* guest time up to here is in the ledger */
+    struct ledger ledger;
     uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
     /* Unicorn */
     uc_engine *uc;

@@ -11,7 +11,9 @@ static void reset_segment(struct vcpu *v, int seg, uint16_t selector, uint64_t b
 
 void vcpu_reset(struct vcpu *v)
 {
+    struct ledger booked = v->ledger;  /* what was spent stays spent */
     memset(v, 0, sizeof *v);
+    v->ledger = booked;
     for (int seg = ES; seg <= GS; seg++)
         reset_segment(v, seg, 0, 0, 0xffff, seg == CS ? 0x9b : 0x93);
     reset_segment(v, CS, 0xf000, 0xffff0000, 0xffff, 0x9b);

@@ -216,6 +216,8 @@ static void remember_exit(struct engine *e)
         return;
     e->exit.sequence = ++e->counters.exits;
     e->by_reason[reason]++;
+    e->ledger.exits[reason]++;
+    e->vcpu->ledger.exits[reason]++;
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
@@ -270,6 +272,8 @@ static void show_code(struct engine *e)
 void publish_exit(struct engine *e)
 {
     const struct exit_record *x = &e->exit;
+    ledger_settle(e);
+    ledger_check(e);
     e->exit.instructions = e->retired;
     e->exit.cycles = cycles_now(e);
     if (x->reason >> 31)           /* no guest instruction ran, and the core holds something else */

@@ -7,6 +7,8 @@ class _Library(Protocol):
     STOP_INTERNAL: int
     STOP_VM_FAIL: int
     STOP_VMX_ABORT: int
+    REASONS: int
+    HISTORY: int
     def __getattr__(self, name: str) -> Any: ...
 
 ffi: Any

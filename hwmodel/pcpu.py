@@ -3,53 +3,30 @@
 `enter(vmcs, until) -> Exit` has the shape of KVM_RUN: load, run, save, and say why it stopped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Self
 
-from hwmodel.arch.controls import (
-    EntryControls,
-    ExitControls,
-    PinBased,
-    Primary,
-    Secondary,
-    SecondaryExit,
-    Tertiary,
-)
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.unicorn import ffi, lib
+from hwmodel.mem.native import end_of, reference_of
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.mem.reference import (
     Access,
-    Exited,
-    Raised,
-    Reference,
-    ServedBy,
-    Structure,
-    Translated,
-    Verdict,
     Walk,
 )
 from hwmodel.timing.clock import Clock
-from hwmodel.vmx.capabilities import CR0_FIXED0, CR0_FIXED1, Capabilities
+from hwmodel.timing.ledger import Account, Heading, read_account
+from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
+from hwmodel.vmx.native import native_capabilities
 from hwmodel.vmx.state import Vmcs
 
 READ, WRITE, FETCH = 0, 1, 2
-_CONTROL_WORDS: Final = (
-    PinBased, Primary, Secondary, Tertiary, ExitControls, SecondaryExit, EntryControls,
-)  # fmt: skip
-_CAPABILITY_WORDS: Final = (
-    "basic", "misc", "ept_vpid", "vm_functions", "cr4_fixed0", "cr4_fixed1", "efer_bits",
-    "debugctl_bits", "pending_debug_bits", "physical_bits", "linear_bits", "root_is_long_mode",
-)  # fmt: skip
-_STRUCTURES: Final = tuple(Structure)
-_VERDICTS: Final = tuple(Verdict)
-_SERVED_BY: Final = tuple(ServedBy)
 _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 
@@ -97,7 +74,7 @@ class Pcpu:
     def set_capabilities(self, capabilities: Capabilities) -> None:
         """Make this a processor that allows what `capabilities` say; nobody checks them here."""
         self.capabilities = capabilities
-        lib.engine_set_capabilities(self._native, _native_capabilities(capabilities))
+        lib.engine_set_capabilities(self._native, native_capabilities(capabilities))
 
     @property
     def failed_check(self) -> str | None:
@@ -197,14 +174,6 @@ class Pcpu:
         """Instructions retired so far."""
         return lib.engine_instructions(self._native)  # type: ignore[no-any-return]
 
-    def totals(self, entered: Iterable[Vmcs]) -> tuple[int, int]:
-        """Return instructions and cycles, with what software completed since the last exit.
-
-        The engine books that at the next entry. What idled since then has paid for its cycles.
-        """
-        completed = sum(vmcs.native.retire for vmcs in entered)
-        return self.instructions + completed, max(self.clock.now, self._record.cycles + completed)
-
     @property
     def deliveries(self) -> int:
         """Events delivered through guests' IDTs so far; each took a cycle."""
@@ -222,15 +191,35 @@ class Pcpu:
         """Let an INIT wait at this processor's pin: a guest exits for it."""
         lib.engine_raise_init(self._native)
 
-    def advance(self, cycles: int) -> None:
-        """Let time pass without instructions."""
-        lib.engine_add_cycles(self._native, cycles)
-        self.clock.now += cycles
+    def idle(self, cycles: int) -> None:
+        """Let time pass in which nobody can run."""
+        null, index = ffi.NULL, Heading.IDLE.number
+        self.clock.now = lib.engine_book(self._native, null, index, cycles, lib.REASONS)
 
-    def set_clock(self, instructions: int, cycles: int) -> None:
-        """Put both counts where a snapshot had them."""
+    def book(
+        self, vmcs: Vmcs, heading: Heading, cycles: int, reason: int = lib.REASONS
+    ) -> None:  # fmt: skip
+        """Let time pass for `vmcs` under a heading, as part of an exit if `reason` is given."""
+        index = heading.number
+        self.clock.now = lib.engine_book(self._native, vmcs.native, index, cycles, reason)
+
+    def settle(self, vmcs: Vmcs) -> None:
+        """Book now what software completed for `vmcs`, which its next entry would do."""
+        self.clock.now = lib.engine_settle(self._native, vmcs.native)
+
+    def account(self) -> Account:
+        """Return the ledger as it is booked; guest time up to the last exit."""
+        return read_account(lib.engine_ledger(self._native))
+
+    def set_clock(self, instructions: int, cycles: int, ledger: bytes) -> None:
+        """Put both counts where a snapshot had them, and the ledger that `save_ledger` gave."""
         lib.engine_set_clock(self._native, instructions, cycles)
+        ffi.memmove(lib.engine_ledger(self._native), ledger, len(ledger))
         self.clock.now = cycles
+
+    def save_ledger(self) -> bytes:
+        """Return the ledger as bytes."""
+        return bytes(ffi.buffer(lib.engine_ledger(self._native)))
 
     def host_wrote(self, hpa: int, size: int) -> None:
         """Say that software wrote machine memory: code translated from it is dropped."""
@@ -321,7 +310,7 @@ class Pcpu:
             self._native, vmcs.native, linear & _MASK64, access, user, effects, cells, len(cells),
             outcome,
         )  # fmt: skip
-        return Walk(tuple(map(_reference, cells[0 : outcome.count])), _end(outcome))
+        return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
 
     def repeat_walk(self, vmcs: Vmcs, linear: int, rounds: int, how: int) -> int:
         """Translate an address again and again, for a bench; return the sum of the answers.
@@ -359,29 +348,3 @@ class Pcpu:
 def check_names() -> list[str]:
     """Return the names of the C engine's entry checks, in the order in which they are made."""
     return [ffi.string(lib.entry_check_name(n)).decode() for n in range(lib.entry_check_count())]
-
-
-def _native_capabilities(capabilities: Capabilities) -> Any:
-    native = ffi.new("struct vmx_capabilities *")
-    for index, word in enumerate(_CONTROL_WORDS):
-        allowed = capabilities.allowed(word)
-        native.must_be_1[index], native.may_be_1[index] = allowed.must_be_1, allowed.may_be_1
-    native.cr0_fixed0, native.cr0_fixed1 = CR0_FIXED0, CR0_FIXED1
-    for name in _CAPABILITY_WORDS:
-        setattr(native, name, int(getattr(capabilities, name)))
-    return native
-
-
-def _reference(cell: Any) -> Reference:
-    return Reference(
-        _STRUCTURES[cell.kind], cell.level, cell.gpa, cell.hpa, cell.entry,
-        _VERDICTS[cell.verdict], _SERVED_BY[cell.cache],
-    )  # fmt: skip
-
-
-def _end(outcome: Any) -> Translated | Raised | Exited:
-    if outcome.result == 0:
-        return Translated(outcome.gpa, outcome.hpa, outcome.shift, outcome.rights)
-    if outcome.result == 1:
-        return Raised(outcome.vector, outcome.error)
-    return Exited(outcome.reason, outcome.qualification, outcome.gpa)

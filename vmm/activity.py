@@ -77,6 +77,10 @@ class Sleeper(ArchitecturalView):
         """Return for how many cycles it could have run and did not, up to now."""
         return self.pcpu.clock.now - self.runnable_since
 
+    def kept_waiting(self) -> int:
+        """Return for how many cycles it has been waiting for its turn."""
+        return self.waited() if self.activity is Activity.RUNNING else 0
+
     def is_runnable(self) -> bool:
         """Whether the scheduler may run it now; a halted one wakes for an event it can take."""
         if self.activity is Activity.HALTED:

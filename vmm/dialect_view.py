@@ -37,6 +37,7 @@ class DialectView(Sleeper):
 
     def scheduled(self) -> None:
         """It has the physical CPU, which another one had."""
+        self.vmcs.book_stolen(self.waited())
         for hook in self.dialects.scheduled:
             hook(self)
 

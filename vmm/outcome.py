@@ -111,15 +111,3 @@ class Result:
     exit_cycles: dict[str, int]
     ledger: dict[str, int]
     digest: Callable[[], str]
-
-
-def ledger(instructions: int, cycles: int, deliveries: int, device: int) -> dict[str, int]:
-    """Cycles by heading: one an instruction, one a delivered event, slow ports; the rest is idle.
-
-    A reset counts `device` again from zero while the clock goes on: what was before is idle then.
-    """
-    left = cycles - instructions
-    injection = min(deliveries, left)
-    device = min(device, left - injection)
-    idle = left - injection - device
-    return {"guest": instructions, "injection": injection, "device": device, "idle": idle}

@@ -9,6 +9,7 @@ from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
 from hwmodel.arch.model import CpuModel
 from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
+from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
 from vmm.boot.files import plan_for
@@ -23,12 +24,13 @@ from vmm.host.sources import HostSources
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import pages_for_shadows, shadow_tables_of
-from vmm.outcome import Result, Stop, StopReason, ledger
+from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
 from vmm.start import load, start, wake_long
+from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
 from vmm.state.snapshot import Snapshot
@@ -120,7 +122,7 @@ class VM:
             debug_exit=lambda value: self.stop(StopReason.DEBUG_EXIT, value=value),
             poweroff=lambda: self.stop(StopReason.POWEROFF),
             reset=self._reset,
-            invalidate=self._invalidate,
+            invalidate=lambda _gpa: self.pcpu.flush_tlb(),
             nmi=lambda cpu: self.vcpus[cpu].request_nmi(),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
@@ -178,7 +180,7 @@ class VM:
             self.scheduler.run(limit)
             self._between_turns()
             if not self.is_stopped() and self.next_work() is None:
-                self.pcpu.advance(max(0, limit - self.clock.now))
+                self.pcpu.idle(max(0, limit - self.clock.now))
         return self._result(self._stop) if self._stop is not None else None
 
     def next_work(self) -> int | None:
@@ -310,14 +312,9 @@ class VM:
     def _restart(self) -> None:
         """A reset: memory, processors and devices as at power-on; the clock goes on."""
         self._reset_requested, self._stop = False, None
-        instructions, cycles = self.pcpu.instructions, self.clock.now
-        with self.peripherals.kept_media():
+        with ledger.kept(self.vcpus), self.peripherals.kept_media():
             state.put(self._power_on, self.keeper, self.vcpus, self.board)
-        self.pcpu.set_clock(instructions, cycles)
         self.board.reschedule()
-
-    def _invalidate(self, _gpa: int) -> None:
-        self.pcpu.flush_tlb()
 
     def _note_access(self, bus: str, address: int, _size: int, write: bool) -> None:
         self._note(bus, address, "write" if write else "read")
@@ -326,12 +323,14 @@ class VM:
         self.unknown.add((kind, number, what))
 
     def _result(self, stop: Stop) -> Result:
-        instructions, cycles = self.pcpu.totals(vcpu.vmcs for vcpu in self.vcpus)
-        exits = self.pcpu.exits_by_name()
+        ledger.settle(self.vcpus)
+        booked = self.ledger
         return Result(
-            stop.status, str(stop.reason), stop.message, stop.last_exits, instructions, cycles,
-            exits, dict.fromkeys(exits, 0),
-            ledger(instructions, cycles, self.pcpu.deliveries, self.board.isa.spent), self.digest,
+            stop.status, str(stop.reason), stop.message, stop.last_exits,
+            self.pcpu.instructions, self.clock.now,
+            {name: cost.count for name, cost in booked.exits.items()},
+            {name: cost.cycles for name, cost in booked.exits.items()},
+            booked.as_dict(), self.digest,
         )  # fmt: skip
 
     # ---- state and observation ----
@@ -340,6 +339,11 @@ class VM:
     def exits(self) -> list[Exit]:
         """The exits seen, the newest last; bounded."""
         return self.pcpu.last_exits()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where every cycle of the clock went: by heading, by exit reason, by vCPU."""
+        return ledger.read(self.vcpus, self.current)
 
     @property
     def current(self) -> Vcpu:

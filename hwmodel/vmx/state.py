@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.cpu.unicorn import ffi, lib
+from hwmodel.timing.ledger import Account, Heading, read_account
 
 GPR_NAMES: Final = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -16,6 +17,7 @@ _EFER: Final = Field.GUEST_IA32_EFER.index
 _ENTRY: Final = Field.VM_ENTRY_CONTROLS.index
 _IA32E, _LMA = 1 << 9, 1 << 10
 _MASK: Final = (1 << 64) - 1
+_STEAL: Final = Heading.STEAL.number
 SetAbcd = Callable[[int, int, int, int], None]
 _INDEX: Final = {field: field.index for field in Field}
 
@@ -56,6 +58,22 @@ class Vmcs:
     def skip(self, length: int) -> None:
         """Move RIP past an instruction of `length` bytes that software carried out."""
         lib.vcpu_skip(self.native, length)
+
+    def account(self) -> Account:
+        """Return this virtual CPU's part of the ledger, with what waits to be booked."""
+        return read_account(self.native.ledger, self.native.retire)
+
+    def book_stolen(self, cycles: int) -> None:
+        """Another one ran in its place: no time of its own passed, so the clock stays."""
+        self.native.ledger.cycles[_STEAL] += cycles
+
+    def save_ledger(self) -> bytes:
+        """Return its part of the ledger as bytes."""
+        return bytes(ffi.buffer(ffi.addressof(self.native, "ledger")))
+
+    def restore_ledger(self, image: bytes) -> None:
+        """Take back what `save_ledger` gave."""
+        ffi.memmove(ffi.addressof(self.native, "ledger"), image, len(image))
 
     def completed(self, instructions: int = 1) -> None:
         """Book instructions that software carried out for the guest."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import PAGE
+from hwmodel.timing.ledger import Heading
 from hwmodel.vmx.exit import Exit
 from vmm.exits.absent import handle_absent
 from vmm.exits.bounce import try_bounce
@@ -62,7 +63,9 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if done.status is Status.DONE:
         vcpu.vmcs.skip(0)  # book the instruction and what follows each: shadow ends, TF traps
     elif done.status is Status.DONE_PARTIAL:
-        vcpu.pcpu.advance(MAX_ITERATIONS)  # a REP without end must reach its limits too
+        vcpu.pcpu.book(
+            vcpu.vmcs, Heading.DEVICE, MAX_ITERATIONS, vmexit.reason
+        )  # a REP without end must reach its limits too
     elif done.status is Status.FAULT:
         assert done.vector is not None
         inject_exception(vcpu, done.vector, done.error_code, done.address or 0)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from hwmodel.timing.ledger import Heading
 from hwmodel.vmx.exit import Exit
 from vmm.devices.isa import SLOW_PORTS
 from vmm.exits.ept import emulate_instruction
@@ -21,7 +22,7 @@ def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     size, port = (qualification & 7) + 1, qualification >> 16
     ports = vcpu.board.ports
     if port in SLOW_PORTS:
-        vcpu.pcpu.advance(vcpu.board.isa.access())
+        vcpu.pcpu.book(vcpu.vmcs, Heading.DEVICE, vcpu.board.isa.access(), vmexit.reason)
     if qualification & _IN:
         vcpu.set_register(0, ports.read(port, size), size)
     else:

@@ -117,5 +117,8 @@ class RoundRobin:
             return True
         if target is None:
             return False
-        self.vcpus[0].pcpu.advance(target - self.clock.now)
+        pcpu = self.vcpus[0].pcpu
+        for vcpu in self.vcpus:
+            pcpu.settle(vcpu.vmcs)  # HLT itself is no idle time
+        pcpu.idle(max(0, target - self.clock.now))
         return True

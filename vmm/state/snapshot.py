@@ -42,6 +42,8 @@ class Snapshot:
     dialects: Mapping[str, State]
     instructions: int
     cycles: int
+    ledger: bytes
+    """The physical CPU's; a virtual CPU's part is in its own state."""
     turn: tuple[int, int, int]
 
 
@@ -83,7 +85,15 @@ def take(
     pcpu.flush_tlb()
     dialects = vcpus[0].dialects.save()
     return Snapshot(
-        VERSION, pages, written, board.save(), dialects, pcpu.instructions, pcpu.clock.now, turn
+        VERSION,
+        pages,
+        written,
+        board.save(),
+        dialects,
+        pcpu.instructions,
+        pcpu.clock.now,
+        pcpu.save_ledger(),
+        turn,
     )
 
 
@@ -91,7 +101,7 @@ def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board)
     """Go back to a snapshot."""
     pcpu = vcpus[0].pcpu
     keeper.put(snapshot.pages)
-    pcpu.set_clock(snapshot.instructions, snapshot.cycles)
+    pcpu.set_clock(snapshot.instructions, snapshot.cycles, snapshot.ledger)
     for vcpu, state in zip(vcpus, snapshot.vcpus, strict=True):
         put_vcpu(vcpu, state)
     board.restore(dict(snapshot.devices))

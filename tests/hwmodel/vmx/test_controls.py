@@ -182,7 +182,7 @@ def test_the_tsc_is_scaled_then_moved(bare: Make) -> None:
     machine.control2(use_tsc_scaling=1)
     machine.vmcs[Field.TSC_MULTIPLIER] = 3 << 47  # 1.5
     machine.vmcs[Field.TSC_OFFSET] = 1000
-    machine.pcpu.advance(2000)
+    machine.pcpu.idle(2000)
     assert machine.run("rdtsc; vmcall").name == "VMCALL"
     assert machine.regs.rax == 2000 * 3 // 2 + 1000
     machine.vmcs[Field.SECONDARY_VM_EXEC_CONTROL] &= ~(1 << 25)
