@@ -175,6 +175,8 @@ const struct mmu_counters *engine_mmu_counters(const struct engine *engine);
 uint64_t *engine_dirty_log(struct engine *engine);
 /* Call after clearing bits of the log: writes are logged afresh. */
 void engine_harvest_dirty(struct engine *engine);
+/* Make each page of the dirty log below `pages` what it is in `mirror`, and clear the log; how many those were. */
+uint64_t engine_revert(struct engine *engine, const uint8_t *mirror, uint64_t pages);
 /* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
 void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
 void engine_flush_tlb(struct engine *engine);      /* every cached translation of every context */

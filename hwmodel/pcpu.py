@@ -150,8 +150,13 @@ class Pcpu:
 
     def exits_by_name(self) -> dict[str, int]:
         """Return how many exits there were, by the kernel's name."""
+        counts = enumerate(ffi.unpack(lib.engine_exits_by_reason(self._native), lib.REASONS))
+        return {ExitReason(number).name: count for number, count in counts if count}
+
+    def exit_counts(self) -> memoryview:
+        """Return a live view of the counts of exits, by basic reason."""
         counts = lib.engine_exits_by_reason(self._native)
-        return {reason.name: counts[reason] for reason in ExitReason if counts[reason]}
+        return memoryview(ffi.buffer(counts, lib.REASONS * 8)).cast("Q").toreadonly()
 
     def last_exits(self, most: int = lib.HISTORY) -> list[Exit]:
         """Return the newest exits, oldest first; the engine remembers `lib.HISTORY` of them."""
@@ -228,6 +233,15 @@ class Pcpu:
     def harvest_dirty(self) -> None:
         """Call after clearing bits of `dirty_log`: later writes are logged afresh."""
         lib.engine_harvest_dirty(self._native)
+
+    def revert(self, mirror: Ram, size: int) -> int:
+        """Make what was written of the first `size` bytes what `mirror` holds; clears the log.
+
+        Returns how many pages were dirty.
+        """
+        return lib.engine_revert(  # type: ignore[no-any-return]
+            self._native, mirror.pointer, size // PAGE
+        )
 
     def flush_tlb(self) -> None:
         """Drop every translation."""

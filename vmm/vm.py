@@ -83,6 +83,7 @@ class VM:
             self.clock, self.sources, poll_input, wait_idle, self._receive
         )
         self.unknown: set[tuple[str, int, str]] = set()
+        self.instruction_limit = self.config.max_instructions
         self._stop: Stop | None = None
         self._interrupted: str | None = None
         self._woken = False
@@ -229,8 +230,8 @@ class VM:
         limit = FOREVER
         if self.config.max_cycles is not None:
             limit = min(limit, self.config.max_cycles)
-        if self.config.max_instructions is not None:
-            left = self.config.max_instructions - self.pcpu.instructions - self.pcpu.deliveries
+        if self.instruction_limit is not None:
+            left = self.instruction_limit - self.pcpu.instructions - self.pcpu.deliveries
             limit = min(limit, self.clock.now + max(left, 0))
         self.scheduler.idle_limit = min(limit, self.input.idle_limit() or limit)
         return min(limit, self.input.limit() or limit)
@@ -249,7 +250,7 @@ class VM:
     def _check_limits(self) -> None:
         if self.config.max_cycles is not None and self.clock.now >= self.config.max_cycles:
             self.stop(StopReason.LIMIT, f"reached --max-cycles {self.config.max_cycles}")
-        most = self.config.max_instructions
+        most = self.instruction_limit
         if most is not None and self.pcpu.instructions + self.pcpu.deliveries >= most:
             self.stop(StopReason.LIMIT, f"reached --max-instructions {most}")
 
@@ -374,7 +375,10 @@ class VM:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this VM."""
         state.put(snapshot, self.keeper, self.vcpus, self.board)
-        self.scheduler.restore(snapshot.turn)
+        self._begin_at(snapshot.turn)
+
+    def _begin_at(self, turn: tuple[int, int, int]) -> None:
+        self.scheduler.restore(turn)
         self._stop, self._interrupted, self._reset_requested = None, None, False
         self._open_exit = None
 

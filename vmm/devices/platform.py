@@ -142,6 +142,8 @@ class Board:
     _with_events: list[Device] = field(default_factory=list)
     _event: int | None = None
     _stale: bool = True
+    looks: int = 0
+    """How often the devices were asked for their next event: not while nobody touches one."""
 
     def read_memory(self, cpu: int, address: int, size: int) -> int:
         """MMIO read by processor `cpu`: its own local APIC first, then the bus."""
@@ -187,6 +189,7 @@ class Board:
         """
         if self._stale or self.ports.touched or self.memory.touched:
             self._event = earliest(self._timed())
+            self.looks += 1
             self._stale = self.ports.touched = self.memory.touched = False
         return self._event
 

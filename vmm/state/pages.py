@@ -8,7 +8,7 @@ going back to the last one writes the dirty pages only.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from hwmodel.mem.ram import PAGE
+from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.pcpu import Pcpu
 from vmm.memory.guest import GuestMemory
 
@@ -50,6 +50,20 @@ class PageKeeper:
         self._kept = dict(pages) if not isinstance(pages, dict) else pages
         for _ in self._harvest():
             pass  # what was just written is known
+
+    def mirror(self, pages: Pages) -> Ram:
+        """Return memory that holds `pages`, for `revert`; pages that are zero cost nothing."""
+        copy = Ram(self._count * PAGE)
+        for page, data in pages.items():
+            copy.view[page * PAGE : (page + 1) * PAGE] = data
+        return copy
+
+    def revert(self, pages: Pages, mirror: Ram) -> bool:
+        """Go back to `pages` by their mirror, in C; False if RAM was not last made those."""
+        if pages is not self._kept:
+            return False
+        self._pcpu.revert(mirror, self._count * PAGE)
+        return True
 
     def _harvest(self) -> Iterator[int]:
         """Yield the dirty pages and clear the log."""

@@ -1,0 +1,212 @@
+"""The guest of a test: every mode and ring, faults where they happen, and a reset that is whole."""
+
+import pytest
+
+from vmm.errors import UsageError
+from vmm.state import snapshot as state
+from vmm.testing.assembler import AssemblyError, assemble
+from vmm.testing.environment import Environment, Mode
+from vmm.testing.guest import Guest, NeverEndedError
+from vmm.testing.paging import Scheme
+
+ALL = [
+    Environment(mode, ring)
+    for mode in Mode
+    for ring in (0, 3)
+    if not (ring and mode is Mode.REAL16)
+]
+
+
+@pytest.fixture(scope="module")
+def guest() -> Guest:
+    return Guest(memory="16M")
+
+
+@pytest.mark.parametrize("environment", ALL, ids=lambda e: f"{e.mode}-ring{e.ring}")
+def test_code_runs_and_faults_in_every_mode(guest: Guest, environment: Environment) -> None:
+    guest.reset(environment)
+    guest.asm("mov eax, 5; add eax, 6")
+    guest.run()
+    assert guest.regs.rax == 11
+    assert guest.fault is None
+    assert [vmexit.name for vmexit in guest.exits] == ["HLT"]
+    guest.reset()
+    guest.asm("nop; ud2")
+    guest.run()
+    assert guest.fault is not None
+    start = 0x10000 if environment.mode.bits > 16 else 0
+    assert (guest.fault.vector, guest.fault.rip) == (6, start + 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "scheme"),
+    [
+        (Mode.PROT32, Scheme.BITS32),
+        (Mode.PROT32, Scheme.PAE),
+        (Mode.LONG64, Scheme.LEVEL4),
+        (Mode.LONG64, Scheme.LEVEL5),
+    ],
+)
+def test_pages_as_described(guest: Guest, mode: Mode, scheme: Scheme) -> None:
+    lines = ("0x20000 -> 0x200000 ru", "0x21000 none", "0x22000 rw", "0x23000 rwu")
+    guest.reset(Environment(mode, 3, scheme, lines))
+    register = "rbx" if mode is Mode.LONG64 else "ebx"
+    guest.memory[0x200000:0x200004] = b"\x78\x56\x34\x12"
+    for address, vector, error in ((0x21000, 14, 6), (0x22000, 14, 7), (0x20000, 14, 7)):
+        guest.asm(f"mov ebx, {address:#x}; mov ecx, [0x20000]; mov [{register}], ecx")
+        guest.regs.rip = guest.code
+        guest.run()
+        assert guest.fault is not None
+        assert (guest.fault.vector, guest.fault.error) == (vector, error)
+        assert guest.fault.address == address
+        assert guest.regs.rcx == 0x12345678
+        guest.reset()
+        guest.memory[0x200000:0x200004] = b"\x78\x56\x34\x12"
+
+
+def test_reserved_and_no_execute_bits(guest: Guest) -> None:
+    lines = ("0x300000 rwz", "0x301000 rw")
+    guest.reset(Environment(Mode.LONG64, 0, None, lines))
+    for line, error in (("mov al, [0x300000]", 9), ("mov rax, 0x301000; jmp rax", 0x11)):
+        guest.asm(line)
+        guest.run()
+        assert guest.fault is not None
+        assert (guest.fault.vector, guest.fault.error) == (14, error)
+        guest.reset()
+
+
+def test_a_reset_is_whole(guest: Guest) -> None:
+    """Memory, registers, XMM, MSRs and devices: the digest is that of the slow way back."""
+    guest.reset(Environment())
+    fresh = guest.digest()
+    dirtying = """
+        mov al, 0x34; out 0x43, al; mov al, 7; out 0x40, al; out 0x40, al
+        mov al, 5; out 0x70, al; mov al, 9; out 0x71, al
+        mov eax, 0x12345678; mov [0x300000], eax; mov cr2, rax
+        mov eax, 0xfee00080; mov dword ptr [rax], 0x20
+        mov ecx, 0xc0000082; mov edx, 0; wrmsr
+        mov ecx, 0x3b; mov eax, 99; wrmsr
+        movq xmm3, rsp; fld1; mov ax, 0x28; str ax
+    """
+    guest.asm(dirtying)
+    guest.run()
+    assert guest.fault is None
+    assert guest.digest() != fresh
+    guest.reset()
+    assert guest.digest() == fresh
+    slow = guest.snapshot()
+    guest.asm("mov [0x300000], rsp; rdtsc; cpuid; hlt; fldpi")
+    guest.run()
+    state.put(slow, guest.keeper, guest.vcpus, guest.board)
+    assert guest.digest() == fresh
+
+
+def test_a_device_that_only_python_touched_is_put_back(guest: Guest) -> None:
+    guest.reset(Environment())
+    fresh = guest.digest()
+    guest.asm("nop")
+    guest.board.receive(b"x")
+    guest.run()
+    assert guest.digest() != fresh
+    guest.reset()
+    assert guest.digest() == fresh
+
+
+def test_only_what_was_written_is_copied(guest: Guest) -> None:
+    guest.reset(Environment())
+    for page in range(100):
+        guest.memory[0x200000 + page * 4096] = 1
+    assert guest.pcpu.revert(guest.keeper.mirror({}), 0) == 0  # pages below 0: none, the log clears
+    guest.restore(guest.snapshot())
+
+
+def test_steps(guest: Guest) -> None:
+    guest.reset(Environment())
+    code = guest.asm("mov esi, 3\nagain: cpuid\n dec esi\n jnz again")
+    assert guest.step() == guest.code + 5
+    assert guest.step(2) == guest.code + 9
+    assert [vmexit.name for vmexit in guest.exits] == ["CPUID"]
+    guest.reset()
+    guest.load(code)
+    guest.run()
+    assert guest.exits[-1].name == "HLT"
+
+
+def test_a_run_goes_on_behind_a_halt(guest: Guest) -> None:
+    guest.reset(Environment())
+    guest.asm("mov eax, 1; hlt; mov eax, 2")
+    guest.run()
+    assert guest.regs.rax == 1
+    guest.run()
+    assert guest.regs.rax == 2
+
+
+def test_an_endless_test_says_so(guest: Guest) -> None:
+    guest.reset(Environment())
+    guest.asm("again: cpuid\n jmp again")
+    with pytest.raises(NeverEndedError, match=r"(?s)within 1000 .*<CPUID at 0x10000") as caught:
+        guest.run(limit=1000)
+    assert str(caught.value).count("<CPUID") == 8
+
+
+def test_execution_controls_by_name(guest: Guest) -> None:
+    guest.reset(Environment())
+    guest.control(mov_dr_exiting=1, rdtsc_exiting=1)
+    guest.asm("mov dr7, rax; rdtsc")
+    guest.run()
+    assert [vmexit.name for vmexit in guest.exits] == ["DR_ACCESS", "RDTSC", "HLT"]
+    with pytest.raises(UsageError, match="'no_such' is no execution control"):
+        guest.control(no_such=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "code"),
+    [
+        ("endbr64", 64, "f30f1efa"),
+        ("umwait ecx", 64, "f20faef1"),
+        ("tpause r9d", 64, "66410faef1"),
+        ("rdpid rax", 64, "f30fc7f8"),
+        ("sysretq", 64, "480f07"),
+        ("wbnoinvd", 64, "f30f09"),
+        ("vmrun rax", 64, "0f01d8"),
+        ("vmrun eax", 64, "670f01d8"),
+        ("invlpga rax, ecx", 64, "0f01df"),
+        ("jmp far 0x18:0x1234", 32, "ea341200001800"),
+        ("call far 0x18:0x1234", 16, "9a34121800"),
+        ("jmp far fword ptr [rax]", 64, "ff28"),
+        ("call far tbyte ptr [rbx + 0x10]", 64, "48ff5b10"),
+        ("jmp far dword ptr [bx]", 16, "ff2f"),
+        ("jmp far tbyte ptr [r9]", 64, "49ff29"),
+        ("x: endbr64\njmp x", 64, "f30f1efaebfa"),
+        ("nop # says why\nhlt", 64, "90f4"),
+    ],
+)
+def test_macros(text: str, bits: int, code: str) -> None:
+    assert assemble(text, 0, bits).hex() == code
+
+
+def test_what_does_not_assemble_shows_its_line() -> None:
+    with pytest.raises(AssemblyError, match=r"'mov eax, bogus!' does not assemble in 64-bit code"):
+        assemble("nop\nmov eax, bogus!\nhlt")
+    with pytest.raises(AssemblyError, match=r"'add rax, al' does not assemble"):
+        assemble("top: nop\nadd rax, al\njmp top")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ring": 1}, "ring 1 is not offered"),
+        ({"mode": Mode.REAL16, "ring": 3}, "real mode has no ring 3"),
+        ({"mode": Mode.PROT32, "paging": Scheme.LEVEL4}, "4level does not go with prot32"),
+        ({"mode": Mode.PROT32, "pages": ("0x1000 r",)}, "pages need paging"),
+    ],
+)
+def test_states_that_cannot_be(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Environment(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("line", ["0x20000", "0x20001 r", "0x20000 q", "0x20000+0x10 r", "x r"])
+def test_page_lines_that_are_none(guest: Guest, line: str) -> None:
+    with pytest.raises(UsageError, match="page line"):
+        guest.reset(Environment(pages=(line,)))

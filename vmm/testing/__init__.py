@@ -1,0 +1,1 @@
+"""Instruction-level tests: the pytest plugin, declarative cases, oracles, fuzzing, coverage."""
