@@ -4,7 +4,9 @@ import stat
 from pathlib import Path
 
 from vmm.boardmap import ACPI_TABLES
+from vmm.boot.elf import MAGIC
 from vmm.boot.identify import plan
+from vmm.boot.linux.header import is_bzimage
 from vmm.boot.plan import BootPlan
 from vmm.boot.request import BootModule, BootRequest
 from vmm.config import Config
@@ -35,6 +37,19 @@ def plan_for(config: Config) -> BootPlan:
     except UsageError as error:
         where = config.image if isinstance(config.image, Path) else name
         raise type(error)(f"{where}: {error}") from error
+
+
+def symbol_file(config: Config) -> bytes:
+    """Return the ELF file that has the image's symbols, nothing where there is none.
+
+    Of a bzImage that is the kernel inside, unpacked again: nobody keeps its 50 MB meanwhile.
+    """
+    _, data = _image(config.image)
+    if is_bzimage(data):
+        from vmm.boot.linux.bzimage import kernel_inside  # with what unpacks kernels
+
+        return kernel_inside(data)
+    return data if data.startswith(MAGIC) else b""
 
 
 def read_file(path: Path, what: str) -> bytes:

@@ -74,10 +74,12 @@ class BootPlan:
     """How to start one image.
 
     ``placements`` do not overlap, are sorted by address and lie in RAM. Memory they do not name is
-    zero. ``symbols_source`` is an ELF file to read symbols from, or None.
+    zero. ``symbols_source`` is an ELF file to read symbols from, or None. ``slide`` is how far the
+    kernel lies from where it is linked, in virtual and in physical memory, in bytes.
     """
 
     protocol: str
     placements: tuple[Placement, ...]
     start: StartState
     symbols_source: bytes | None = None
+    slide: tuple[int, int] = (0, 0)

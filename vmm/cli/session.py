@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 from vmm.cli.attendant import Attendant
 from vmm.cli.screen import ScreenView
@@ -16,6 +17,9 @@ from vmm.config import Config, Stats
 from vmm.observe.screen import capture
 from vmm.observe.stats import RunResult, Statistics
 from vmm.outcome import StopReason, exit_status
+
+if TYPE_CHECKING:
+    from vmm import VM
 
 STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
 
@@ -50,7 +54,7 @@ def run_session(config: Config) -> int:
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
-            _print_message(result, quiet=sink.closed)
+            _print_message(result, vm, quiet=sink.closed)
             _write_statistics(config, result, wall_seconds, report)
         return result.status
 
@@ -64,13 +68,23 @@ def _drop(_data: bytes) -> None:
     """Serial output while the screen has the terminal: --serial-file keeps it."""
 
 
-def _print_message(result: RunResult, *, quiet: bool) -> None:
+def _print_message(result: RunResult, vm: "VM", *, quiet: bool) -> None:
     """Say why the guest ended, unless it ended well or its reader has gone."""
     if result.message and not quiet:
         print(f"ring1: {result.message}", file=sys.stderr)
         if result.status == STOPPED_STATUS:
             for line in result.last_exits:
                 print(f"  exit before: {line}", file=sys.stderr)
+        for line in call_chain(vm):
+            print(f"  {line}", file=sys.stderr)
+
+
+def call_chain(vm: "VM") -> list[str]:
+    """Return where the vCPU was that ran last, by name, if the image has names."""
+    from vmm.symbols.guest import GuestNames, backtrace_lines
+
+    names = GuestNames(vm.config, vm.plan)
+    return backtrace_lines(names.backtrace(vm.current)) if len(names.image) else []
 
 
 def _write_statistics(

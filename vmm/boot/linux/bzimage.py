@@ -12,7 +12,7 @@ from vmm.boot.layout import Layout
 from vmm.boot.linux.compression import format_of, unpack
 from vmm.boot.linux.header import SetupHeader, XLoadFlags, parse_header
 from vmm.boot.linux.initrd import Initrd, load_initrd
-from vmm.boot.linux.relocations import choose_shift, relocate, relocations_of
+from vmm.boot.linux.relocations import Shift, choose_shift, relocate, relocations_of
 from vmm.boot.linux.zero_page import check_cmdline, load_zero_page
 from vmm.boot.memmap import HOLE_START
 from vmm.boot.plan import BootPlan, StartState
@@ -49,6 +49,11 @@ def _unpacked(data: bytes, header: SetupHeader) -> bytes:
     return content if content.startswith(MAGIC) else b""
 
 
+def kernel_inside(data: bytes) -> bytes:
+    """Return the ELF file inside a bzImage, nothing if the host cannot unpack it."""
+    return _unpacked(data, parse_header(data))
+
+
 def _plan_as_shipped(
     layout: Layout, data: bytes, header: SetupHeader, request: BootRequest
 ) -> BootPlan:
@@ -67,21 +72,23 @@ def _plan_unpacked(
 ) -> BootPlan:
     image = ElfImage(content)
     kaslr = request.kaslr is not None and "nokaslr" not in request.cmdline.split()
+    shift = Shift()
     if kaslr:
-        entry, initrd = _load_shifted(layout, image, header, request)
+        entry, initrd, shift = _load_shifted(layout, image, header, request)
     else:
         load_segments(layout, image)
         entry = image.physical(image.header["e_entry"])
         initrd = _load_initrd(layout, header, request)
     page = load_zero_page(layout, request, header, initrd, kaslr=kaslr)
     state = _start(layout, header, entry, page)
-    return BootPlan("linux64", layout.placements(), state)
+    slide = shift.virtual, shift.physical
+    return BootPlan("linux64", layout.placements(), state, slide=slide)
 
 
 def _load_shifted(
     layout: Layout, image: ElfImage, header: SetupHeader, request: BootRequest
-) -> tuple[int, Initrd]:
-    """Place the initrd, then the kernel shifted below it; return the entry and the initrd."""
+) -> tuple[int, Initrd, Shift]:
+    """Place the initrd, then the kernel shifted below it; return the entry, both, and how far."""
     assert request.kaslr is not None
     found = relocations_of(image.data, image)
     initrd = _load_initrd(layout, header, request)
@@ -91,7 +98,7 @@ def _load_shifted(
     memory = image.flattened()
     relocate(memory, start, found, shift.virtual)
     layout.load(start + shift.physical, bytes(memory), "the kernel", end - start)
-    return image.physical(image.header["e_entry"]) + shift.physical, initrd
+    return image.physical(image.header["e_entry"]) + shift.physical, initrd, shift
 
 
 def _load_initrd(layout: Layout, header: SetupHeader, request: BootRequest) -> Initrd:

@@ -86,6 +86,10 @@ class GuestWalker:
             got = Denied(cause)
         return Denied(got.error | _error_of(p, access)) if isinstance(got, Denied) else got
 
+    def look(self, p: Paging, linear: int) -> Found | Denied | Unbacked:
+        """Translate for a debugger: whatever the rights, and nothing changes."""
+        return self._descend(p, linear)
+
     def _descend(self, p: Paging, linear: int) -> Found | Denied | Unbacked:
         size, shift, table, rights = p.entry_size, p.top, p.cr3, Rights()
         bits, address = (9, ADDRESS) if size == 8 else (10, 0xFFFF_F000)

@@ -1,0 +1,1 @@
+"""Names for addresses: ELF symbols, DWARF lines, a Linux image's kallsyms, and call chains."""
