@@ -8,7 +8,7 @@ import pytest
 
 from vmm import VM
 from vmm.symbols.guest import GuestNames, backtrace_lines
-from vmm.symbols.image import ImageSymbols, read_symbols
+from vmm.symbols.image import ImageSymbols, Named, read_symbols
 from vmm.symbols.table import Alias, Symbol, SymbolTable
 
 
@@ -69,6 +69,7 @@ def test_names_with_offsets_and_numbers_are_addresses(images: Path) -> None:
 def test_a_chain_of_calls_has_its_names(images: Path) -> None:
     with VM(images / "hello.elf") as vm:
         names = GuestNames(vm.config, vm.plan)
+        chain, functions = list[Named](), list[str]()
         for _vmexit in vm:
             chain = names.backtrace(vm.current)
             functions = [frame.place.symbol for frame in chain if frame.place]
