@@ -31,6 +31,7 @@ static bool allocate(struct engine *e)
     e->failed_check = e->skipped_check = -1;
     e->apic_page = ~0ull;
     e->fills_before_growth = 2048;
+    price_create(e);
     return e->pages && e->dirty && e->decoded && blocks_create(e);
 }
 
@@ -111,6 +112,7 @@ void engine_destroy(struct engine *e)
     free(e->pages);
     free(e->dirty);
     mmu_destroy(e);
+    price_destroy(e);
     free(e->decoded);
     free(e);
 }
@@ -249,12 +251,13 @@ static void enter_guest(struct engine *e)
 uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
 {
     e->vcpu = v;
-    e->until = until > e->skew ? until - e->skew : 0;
     e->exit_ready = false;
     e->block = NULL;
     e->retired += v->retire;
     v->retire = 0;
     ledger_settle(e);
+    charge_entry(e);
+    e->until = until > e->skew ? until - e->skew : 0;
     e->counters.entries++;
     e->attempts = 0;
     e->progress = ~0ull;

@@ -18,6 +18,7 @@
  *   privileged.c  what ring 0 may do and the processor does by itself
  *   segment.c far.c system.c   descriptors; far transfers, IRET; SYSCALL and friends
  *   deliver.c     exceptions and interrupts through the guest's IDT
+ *   ledger.c      where each cycle went; price.c: what events cost
  *   vmcs.c        guest state in and out of the VMCS, exit records
  *   debugreg.c    breakpoints by address
  *

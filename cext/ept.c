@@ -85,6 +85,8 @@ static bool descend(struct engine *e, uint64_t gpa, uint32_t need, const struct 
     for (w->level = e->mmu.ept_levels;; w->level--) {
         uint64_t at = w->at[w->count++] = table + (gpa >> (3 + 9 * w->level) & 511) * 8, entry = machine_word(e, at);
         e->mmu.counters.ept_references++;
+        if (!e->price.costs.bare)
+            price_reference(e, at);
         if (unlikely(e->mmu.log != NULL))
             note_reference(e, WALK_EPT, w->level, gpa, at, entry);
         w->rights &= (uint32_t)entry;
@@ -185,13 +187,14 @@ bool ept_translate(struct engine *e, uint64_t gpa, uint32_t need, const struct e
     struct cached *at;
     if (!e->mmu.eptp)
         return identity(e, gpa, page);
-    if (!looks && (at = nested_find(e, gpa)) && serves(e, at, need, c)) {
+    bool asks = !looks && !e->mmu.aside;
+    if (asks && (at = nested_find(e, gpa)) && serves(e, at, need, c)) {
         e->mmu.counters.nested_hits++;
+        price_hit(e, e->price.costs.bare ? 0 : e->price.costs.nested_hit);
         *page = (struct ept_page){.hpa = at->hpa | (gpa & at->more), .rights = at->rights, .shift = 64 - __builtin_clzll(at->more)};
         return true;
     }
-    if (!looks)
-        e->mmu.counters.nested_misses++;
+    e->mmu.counters.nested_misses += asks;
     if (walk_ept(e, gpa, need, c, looks, page))
         return true;
     if (!looks)

@@ -150,8 +150,8 @@ static uint32_t grant_load(struct engine *e, struct page *p, uint64_t page, cons
 static uint32_t grant(struct engine *e, const struct cached *t, uint64_t page, enum access access, bool user)
 {
     struct page *p = &e->pages[page];
-    if (access == ACCESS_FETCH) {  /* code need not be data: execute-only pages, SMAP, protection keys; SPLIT tells them apart */
-        bool readable = e->mmu.fidelity != TLB_SPLIT && permitted(e, t->rights, ACCESS_READ, user);
+    if (access == ACCESS_FETCH) {  /* code need not be data: execute-only pages, SMAP, protection keys; only LARGE takes them together */
+        bool readable = e->mmu.fidelity == TLB_LARGE && permitted(e, t->rights, ACCESS_READ, user);
         return grant_fetch(e, p) & (readable ? UC_PROT_ALL : ~(uint32_t)UC_PROT_READ);
     }
     if (access == ACCESS_WRITE)
@@ -195,7 +195,11 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     if (unlikely(e->debug.data) && access != ACCESS_FETCH && !e->debug.let_in && debug_watches(e, page))
         return refuse(e, page, access, false);
     struct cached *t = tlb_lookup(e, page, access, user);
-    if (!t)
+    if (!t) {
+        refuse(e, page, access, false);
+        return !(e->refusal.walked = true);
+    }
+    if (unlikely(is_overdrawn(e)))     /* the walk took so long that the deadline lies in this block now: step to it */
         return refuse(e, page, access, false);
     uint64_t hpa = cached_hpa(t, page);
     if (unlikely(hpa >> 12 == e->apic_page >> 12))

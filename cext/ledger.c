@@ -24,6 +24,8 @@ void ledger_book_exit(struct engine *e, enum ledger_heading heading, uint64_t cy
         e->vcpu->ledger.exit_cycles[reason] += cycles;
 }
 
+bool is_overdrawn(const struct engine *e) { return e->retired > e->until; }
+
 void ledger_settle(struct engine *e)
 {
     uint64_t cycles = e->retired - e->settled;

@@ -24,6 +24,8 @@
 void ledger_book(struct engine *pcpu, enum ledger_heading heading, uint64_t cycles);
 /* The same as part of what an exit costs. */
 void ledger_book_exit(struct engine *pcpu, enum ledger_heading heading, uint64_t cycles, uint32_t reason);
+/* The running block goes beyond the deadline: time has passed in its midst. */
+bool is_overdrawn(const struct engine *pcpu);
 /* RIP is exact: book the guest's own time up to here. */
 void ledger_settle(struct engine *pcpu);
 /* The headings sum to the clock, or the program ends here. */

@@ -58,6 +58,7 @@ struct mmu {
     uint32_t fidelity;             /* enum tlb_fidelity */
     uint32_t level_count;
     struct tlb_level levels[TLB_LEVELS];
+    struct cache large;            /* TLB_LARGE: for all; TLB_SHARED: for code */
     struct cache structures[STRUCTURE_CACHES];     /* by the entry's shift: 21 or 22, 30, 39, 48 */
     struct cache nested;           /* guest-physical mappings */
     /* the EPT in force */
@@ -74,6 +75,8 @@ struct mmu {
     unsigned roots;                /* how many roots are known: with one, a flush need not look for others */
     struct context contexts[CONTEXTS];
     uint64_t regions[2][REGIONS / 64];             /* where pieces of large pages (of 2 or 4 MiB; 1 GiB) may be cached */
+    bool aside;                    /* the walk under way neither asks nor fills what walks remember: no guest access makes it */
+    struct cached beside;          /* what such a walk found */
     struct walk_reference *log;    /* who explains a walk wants each reference */
     unsigned log_count, log_room;
     struct mmu_counters counters;

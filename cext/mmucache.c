@@ -10,8 +10,7 @@
 
 /* Larger than any processor's, for --timing fast: what is not told apart there need not be slow either. */
 static const struct paging_model large = {
-    .physical_bits = 46, .linear_bits = 48, .has_1g = 1, .level_count = 1,
-    .level = {{.level = 2, .kinds = KIND_DATA | KIND_CODE, .sizes = 1 << PAGE_4K, .sets = TLB_ENTRIES, .ways = 1}},
+    .physical_bits = 46, .linear_bits = 48, .has_1g = 1,
     .structure = {{512, 1}, {64, 1}, {16, 1}, {4, 1}}, .nested = {2048, 1},
 };
 
@@ -59,12 +58,18 @@ static bool level_create(struct tlb_level *l, const struct tlb_geometry *g, uint
 
 static bool model_is_sound(const struct paging_model *m)
 {
-    bool sound = m->level_count >= 1 && m->level_count <= TLB_LEVELS && m->physical_bits >= 32 && m->physical_bits <= 52;
+    bool sound = m->level_count <= TLB_LEVELS && m->physical_bits >= 32 && m->physical_bits <= 52;
     for (uint32_t k = 0; sound && k < m->level_count; k++)
         sound = is_geometry(&(struct cache_geometry){m->level[k].sets, m->level[k].ways});
     for (int k = 0; k < STRUCTURE_CACHES; k++)
         sound = sound && is_geometry(&m->structure[k]);
     return sound && is_geometry(&m->nested);
+}
+
+/* Without the first level, the second decides. */
+static bool is_wanted(const struct tlb_geometry *g, uint32_t fidelity)
+{
+    return fidelity == TLB_SPLIT || (g->level == 2 && g->kinds & KIND_DATA);
 }
 
 static bool shape(struct engine *e, const struct paging_model *m, uint32_t fidelity)
@@ -74,8 +79,9 @@ static bool shape(struct engine *e, const struct paging_model *m, uint32_t fidel
     u->level_count = 0;
     u->fidelity = fidelity;
     for (uint32_t k = 0; k < m->level_count; k++)
-        if (fidelity == TLB_SPLIT || m->level[k].level == 2)       /* without the first level, the second decides */
+        if (is_wanted(&m->level[k], fidelity))
             made = level_create(&u->levels[u->level_count++], &m->level[k], fidelity) && made;
+    made = cache_create(&u->large, fidelity == TLB_SPLIT ? 1 : TLB_ENTRIES, 1) && made;
     for (int k = 0; k < STRUCTURE_CACHES; k++)
         made = cache_create(&u->structures[k], m->structure[k].sets, m->structure[k].ways) && made;
     return cache_create(&u->nested, m->nested.sets, m->nested.ways) && made;
@@ -104,6 +110,7 @@ void mmu_destroy(struct engine *e)
     for (int k = 0; k < STRUCTURE_CACHES; k++)
         free(u->structures[k].entries), free(u->structures[k].next);
     free(u->nested.entries), free(u->nested.next);
+    free(u->large.entries), free(u->large.next);
 }
 
 void caches_clear(struct engine *e)
@@ -117,6 +124,8 @@ void caches_clear(struct engine *e)
     for (int k = 0; k < STRUCTURE_CACHES; k++)
         cache_clear(&u->structures[k]);
     cache_clear(&u->nested);
+    cache_clear(&u->large);
+    forget_lines(e);
     memset(u->regions, 0, sizeof u->regions);
 }
 
@@ -133,6 +142,8 @@ struct cached *structure_find(struct engine *e, uint64_t linear, int shift)
 void structure_insert(struct engine *e, uint64_t linear, int shift, uint64_t gpa, uint64_t hpa, uint32_t rights)
 {
     uint64_t region = linear >> shift;
+    if (e->mmu.aside)
+        return;
     struct cached *at = structure_find(e, linear, shift);
     if (!at)
         at = cache_victim(structures_at(e, shift), region ^ e->mmu.mix);
@@ -168,6 +179,8 @@ struct cached *nested_find(struct engine *e, uint64_t gpa)
 void nested_insert(struct engine *e, uint64_t gpa, uint64_t hpa, uint32_t rights, int shift)
 {
     uint64_t key = nested_key(gpa, (shift - 12) / 9);
+    if (e->mmu.aside)
+        return;
     struct cached *at = cache_find(&e->mmu.nested, key, key, e->mmu.physical_tag);
     if (!at)
         at = cache_victim(&e->mmu.nested, key);

@@ -87,6 +87,7 @@ struct vcpu {
     uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */
     uint64_t region;               /* its physical address, or ~0 where it has none */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
+    uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
     struct ledger ledger;          /* its own part of the processor's */
 };
 
@@ -141,6 +142,21 @@ struct walk_outcome {
     uint32_t count;                /* references made; as many as there was room for are recorded */
 };
 
+/* What events cost, in cycles; by a CPU model and what is known of hypervisors on it. */
+struct event_costs {
+    uint64_t vm_exit, vm_entry;    /* the hardware's part */
+    uint64_t handler[128];         /* by basic exit reason: software, with its VMREADs and VMWRITEs */
+    uint64_t exception, interrupt; /* delivery through the IDT: of a fault; of an interrupt, INT n, INT3 */
+    uint64_t kick;                 /* to make a running guest take an event */
+    uint64_t far_device;           /* a device that is modelled in user space, beside its handler */
+    uint64_t latency[4];           /* a walk's reference: first, second, third cache level, memory */
+    uint64_t structure_hit, nested_hit, level2_hit;
+    uint64_t bare;                 /* 1: on bare metal, where no nested table is walked */
+    struct cache_geometry line[3]; /* what page tables have of the caches; `sets` of any number, 0: there is none */
+    uint64_t near_port[8][2], near_memory[4][2];   /* devices that are not far, first and last address */
+    uint32_t near_ports, near_memories;
+};
+
 struct engine_counters {
     uint64_t exits, entries;
     uint64_t resolved;             /* traps that the processor model resolved without an exit */
@@ -170,6 +186,8 @@ const char *engine_message(const struct engine *engine);
 
 /* 0, or -1 for a model that is not sound or memory that is not to be had. Forgets all translations. */
 int engine_set_paging(struct engine *engine, const struct paging_model *model, uint32_t fidelity);
+/* Charge for events from now on; NULL: for --timing fast. -1: no memory. */
+int engine_set_prices(struct engine *engine, const struct event_costs *costs);
 const struct mmu_counters *engine_mmu_counters(const struct engine *engine);
 /* Dirty log: one bit a machine page, set when the guest may have written to it; ram_size / 4096 / 64 words. */
 uint64_t *engine_dirty_log(struct engine *engine);

@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "ledger.h"
+#include "price.h"
 #include "mmu.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
@@ -39,6 +40,7 @@ struct page {
 
 struct refusal {                   /* why the last TLB fill was refused */
     bool valid, lookahead, own_code;
+    bool walked;                   /* for a fault, by a walk that has been paid for */
     enum access access;
     uint64_t page;
 };
@@ -64,6 +66,7 @@ struct engine {
     /* time */
     uint64_t until;                /* stop exactly when this many have retired */
     uint64_t skew;                 /* cycles beyond one an instruction */
+    struct price price;
     uint64_t settled;              /* guest time up to here is in the ledger */
     struct ledger ledger;
     uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
@@ -177,6 +180,7 @@ void micro_flush_nonglobal(struct engine *e);
 void micro_flush_page(struct engine *e, uint64_t linear);
 /* Translate for the model's own accesses: fills the TLB, sets A/D. false: pending is set. */
 bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa);
+bool tlb_translate_again(struct engine *e, uint64_t linear, enum access access, uint64_t *hpa);    /* after a refusal */
 void host_wrote(struct engine *e, uint64_t hpa, uint64_t size);
 void linear_rip(struct engine *e, uint64_t *linear);
 bool code_page(struct engine *e, uint64_t linear, uint64_t *hpa);              /* without side effects */

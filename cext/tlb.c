@@ -3,7 +3,9 @@
  * Three fidelities (enum tlb_fidelity), chosen with the timing mode:
  *   TLB_LARGE   65,536 entries of 4 KiB, direct-mapped, spread by context. Larger than any processor's: evictions are
  *               rare, so that a big working set stays fast. For --timing fast, where a miss costs no cycle.
- *   TLB_SHARED  the second level with the CPU model's geometry. The first level is inside it and not told apart.
+ *   TLB_SHARED  the second level with the CPU model's geometry, for data. The first level is inside it and not told apart.
+ *               Code has the large one beside it: when Unicorn fetches depends on what it has translated already, so a
+ *               run that was stopped would miss at other places. For --timing cycle.
  *   TLB_SPLIT   both levels, code and data apart.
  * In each, Unicorn's TLB holds only pages that the inner structures hold ("inner": level 2, for TLB_SPLIT level 1): what
  * they evict or invalidate is flushed there, page by page. A refill of what they hold changes no counter and no
@@ -24,7 +26,12 @@ static uint32_t tag_for(const struct engine *e, uint32_t rights) { return rights
 
 static struct cached *large_slot(struct engine *e, uint64_t page, bool global)
 {
-    return &e->mmu.levels[0].cache.entries[(page ^ (global ? 0 : e->mmu.mix)) % TLB_ENTRIES];
+    return &e->mmu.large.entries[(page ^ (global ? 0 : e->mmu.mix)) % TLB_ENTRIES];
+}
+
+static bool is_large(const struct engine *e, unsigned kind)
+{
+    return e->mmu.fidelity == TLB_LARGE || (e->mmu.fidelity == TLB_SHARED && kind == KIND_CODE);
 }
 
 static struct cached *large_find(struct engine *e, uint64_t page)
@@ -152,22 +159,24 @@ static struct cached *shaped_find(struct engine *e, uint64_t linear, unsigned ki
     if (e->mmu.fidelity != TLB_SPLIT || !(t = find_among(e, linear, kind, false, &l)))
         return NULL;
     e->mmu.counters.level2_hits[size_of(t)]++;
+    charge_level2(e);
     const struct cached from = *t;
     return put_inner(e, linear, kind, size_of(&from), &from);
 }
 
 struct cached *tlb_find(struct engine *e, uint64_t linear, unsigned kind)
 {
-    return e->mmu.fidelity == TLB_LARGE ? large_find(e, linear >> 12) : shaped_find(e, linear, kind);
+    return is_large(e, kind) ? large_find(e, linear >> 12) : shaped_find(e, linear, kind);
 }
 
 /* For looking only: nothing moves. */
 struct cached *tlb_peek(struct engine *e, uint64_t linear)
 {
     struct tlb_level *l;
-    if (e->mmu.fidelity == TLB_LARGE)
-        return large_find(e, linear >> 12);
-    struct cached *t = find_among(e, linear, KIND_DATA | KIND_CODE, true, &l);
+    struct cached *t = e->mmu.fidelity == TLB_SPLIT ? NULL : large_find(e, linear >> 12);
+    if (t || e->mmu.fidelity == TLB_LARGE)
+        return t;
+    t = find_among(e, linear, KIND_DATA | KIND_CODE, true, &l);
     return t ? t : find_among(e, linear, KIND_DATA | KIND_CODE, false, &l);
 }
 
@@ -203,10 +212,12 @@ struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, cons
     enum page_size size = class_of(w->shift), guest = class_of(w->guest_shift);
     uint32_t rights = w->rights | (uint32_t)size << TLB_SIZE_SHIFT | (uint32_t)guest << TLB_GUEST_SIZE_SHIFT;
     struct cached from = {.page = linear >> 12, .hpa = w->hpa & ~0xfffull, .tag = tag_for(e, rights), .rights = rights};
-    e->mmu.counters.misses[size]++;
-    if (guest != PAGE_4K && (e->mmu.fidelity == TLB_LARGE || guest != size || w->guest_shift == 22))
+    bool large = is_large(e, kind);
+    if (!large || e->mmu.fidelity == TLB_LARGE)
+        e->mmu.counters.misses[size]++;
+    if (guest != PAGE_4K && (large || guest != size || w->guest_shift == 22))
         note_pieces(e, linear, guest);
-    if (e->mmu.fidelity == TLB_LARGE)
+    if (large)
         return large_insert(e, linear, &from);
     from.hpa = w->hpa & ~size_mask(size);
     from.more = size_mask(size) & ~0xfffull;
@@ -237,9 +248,9 @@ static void shaped_drop(struct engine *e, uint64_t linear)
 
 static void drop_piece(struct engine *e, uint64_t linear)
 {
-    if (e->mmu.fidelity == TLB_LARGE)
+    if (e->mmu.fidelity != TLB_SPLIT)
         large_drop(e, linear);
-    else
+    if (e->mmu.fidelity != TLB_LARGE)
         shaped_drop(e, linear);
     micro_flush_page(e, linear & ~0xfffull);
 }
@@ -270,16 +281,45 @@ static bool allows(struct engine *e, const struct cached *t, enum access access,
     return access != ACCESS_WRITE || (t->rights & (TLB_DIRTY | TLB_ROM)) == TLB_DIRTY;
 }
 
+static struct cached *keep_beside(struct engine *e, uint64_t linear, const struct walk *w)
+{
+    e->mmu.beside = (struct cached){.page = linear >> 12, .hpa = w->hpa & ~0xfffull, .rights = w->rights};
+    return &e->mmu.beside;
+}
+
+/* What the guest accesses comes in a known order; what software looks at on the side must leave no trace there. */
+static struct cached *lookup_aside(struct engine *e, uint64_t linear, enum access access, bool user)
+{
+    struct walk w;
+    struct cached *t = tlb_peek(e, linear);
+    if (t && allows(e, t, access, user))
+        return t;
+    return walk(e, linear, access, user, WALK_SETS_BITS, &w) ? keep_beside(e, linear, &w) : NULL;
+}
+
+static bool walk_for(struct engine *e, uint64_t linear, enum access access, bool user, struct walk *w)
+{
+    e->counters.tlb_walks++;
+    e->mmu.aside = e->mmu.fidelity == TLB_SHARED && access == ACCESS_FETCH;
+    begin_walk(e);
+    bool found = walk(e, linear, access, user, WALK_SETS_BITS, w);
+    if (!e->mmu.aside)
+        charge_walk(e);
+    e->mmu.aside = false;
+    return found;
+}
+
 /* The entry that allows this access; walks when there is none. NULL: pending is set. */
 struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access, bool user)
 {
     unsigned kind = access == ACCESS_FETCH ? KIND_CODE : KIND_DATA;
+    if (unlikely(e->mmu.aside))
+        return lookup_aside(e, linear, access, user);
     struct cached *t = tlb_find(e, linear, kind);
     if (t && allows(e, t, access, user))
         return t;
     struct walk w;
-    e->counters.tlb_walks++;
-    if (walk(e, linear, access, user, WALK_SETS_BITS, &w))
+    if (walk_for(e, linear, access, user, &w))
         return tlb_insert(e, linear, kind, &w);
     if (t)                         /* a fault drops the stale entry (manual: "Operations that Invalidate TLBs") */
         tlb_drop(e, linear);
@@ -293,4 +333,13 @@ bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool u
         return false;
     *hpa = cached_hpa(t, linear) | (linear & 0xfff);
     return likely(*hpa >> 12 != e->apic_page >> 12) || raise_apic_access(e, linear, access);
+}
+
+/* What a refused fill found is gone: look again, but do not let the guest pay twice. */
+bool tlb_translate_again(struct engine *e, uint64_t linear, enum access access, uint64_t *hpa)
+{
+    e->price.paid = e->refusal.walked;
+    bool found = tlb_translate(e, linear, access, e->cpl == 3, hpa);
+    e->price.paid = false;
+    return found;
 }

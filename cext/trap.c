@@ -62,9 +62,6 @@ static void exit_for_pending(struct engine *e, const struct event *during)
     }
 }
 
-/* A delivery takes a cycle: a guest that only ever faults gets older too, and reaches its limits. */
-static void pass_cycle(struct engine *e) { ledger_book(e, LEDGER_INJECTION, 1); }
-
 static bool exits_during(struct engine *e, const struct event *ev, const struct event *first)
 {
     if (!is_intercepted(e, ev))
@@ -83,7 +80,7 @@ void inject(struct engine *e, struct event event)
         e->pending.kind = PENDING_NONE;
         if (deliver_event(e, &event)) {
             e->debug.hits = 0;     /* of the frame's pushes: no #DB for those */
-            pass_cycle(e);
+            charge_delivery(e, &event);
             e->counters.delivered++;
             if (event.type == EVENT_NMI)
                 set_nmi_blocking(e, true);
@@ -345,7 +342,7 @@ static void data_refused(struct engine *e, uint64_t linear)
         access = ACCESS_WRITE;
     if (!is_canonical(e, linear)) {
         raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
-    } else if (tlb_translate(e, linear, access, e->cpl == 3, &hpa)) {
+    } else if (tlb_translate_again(e, linear, access, &hpa)) {
         if (unlikely(e->debug.data) && debug_watches(e, e->refusal.page))
             debug_step_over(e, linear);
         return;
@@ -367,7 +364,7 @@ static void fetch_refused(struct engine *e, uint64_t linear, const struct block 
     if (!is_canonical(e, linear)) {
         undo_transfer(e, last);
         raise_fault(e, VECTOR_GP, 0);
-    } else if (tlb_translate(e, linear, ACCESS_FETCH, e->cpl == 3, &hpa)) {
+    } else if (tlb_translate_again(e, linear, ACCESS_FETCH, &hpa)) {
         return;
     }
     resolve_pending(e, NULL);

@@ -77,7 +77,10 @@ static bool access_page(struct engine *e, uint64_t linear, uint8_t *buffer, uint
     uint64_t hpa;
     if (!is_canonical(e, linear))
         return raise_fault(e, 13, 0);
-    if (!tlb_translate(e, linear, access, user, &hpa))
+    e->mmu.aside = e->price.on;
+    bool found = tlb_translate(e, linear, access, user, &hpa);
+    e->mmu.aside = false;
+    if (!found)
         return false;
     if (access == ACCESS_WRITE) {
         memcpy(e->ram + hpa, buffer, n);

@@ -148,10 +148,12 @@ void inject_at_entry(struct engine *e)
         *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD) = info & ~(1ull << 31);
         *pending = 0;              /* (manual: "Delivery of Pending Debug Exceptions after VM Entry") */
         *field(e, VMCS_GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
+        charge_injection(e);
         if (ev.type == (enum event_type)INTR_TYPE_OTHER)
             monitor_trap(e, 0);
         else
             inject(e, ev);
+        e->price.injects = false;
     } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS)) {
         uint64_t cause = *pending & (PENDING_BREAKPOINTS | PENDING_BS);
         *pending = 0;
@@ -273,6 +275,7 @@ void publish_exit(struct engine *e)
 {
     const struct exit_record *x = &e->exit;
     ledger_settle(e);
+    charge_exit(e);
     ledger_check(e);
     e->exit.instructions = e->retired;
     e->exit.cycles = cycles_now(e);

@@ -163,6 +163,7 @@ static bool resume(struct engine *e, struct guest_walk *g)
         if (!at)
             continue;
         e->mmu.counters.structure_hits[shift >= 48 ? 3 : shift >= 39 ? 2 : shift >= 30]++;
+        price_hit(e, e->price.costs.structure_hit);
         g->table = (struct table){.gpa = at->more, .hpa = at->hpa, .writable = !(at->rights & TLB_ROM)};
         g->rights = at->rights & ~(uint32_t)TLB_ROM;
         g->shift = shift - g->bits;
@@ -199,6 +200,7 @@ static bool read_entry(struct engine *e, struct guest_walk *g, bool *leaf)
     g->entry = 0;
     memcpy(&g->entry, e->ram + used->hpa, (size_t)g->bytes);
     e->mmu.counters.guest_references++;
+    price_reference(e, used->hpa);
     if (unlikely(e->mmu.log != NULL))
         note_reference(e, WALK_GUEST, g->shift, g->table.gpa + offset, used->hpa, g->entry);
     if (!(g->entry & PTE_P))
@@ -270,7 +272,7 @@ static bool walk_tables(struct engine *e, struct guest_walk *g, struct walk *w)
     uint64_t gpa;
     if (!root_of(e, g, &gpa))
         return raise_page_fault(e, g->linear, fault_code(e, g, 0));
-    bool cached = !g->looks && !g->from_cache && resume(e, g);
+    bool cached = !g->looks && !e->mmu.aside && !g->from_cache && resume(e, g);
     if ((!cached && !reach_table(e, g, gpa, g->shift)) || !descend(e, g))
         return false;
     if (!permitted(e, g->rights | KEY_OF(g->entry), g->access, g->user))
