@@ -17,6 +17,7 @@ from vmm.devices.lapic_pins import CpuPins, ExternalController
 from vmm.devices.lapic_registers import (
     LVT_BITS,
     MASKED,
+    PLAIN,
     READABLE,
     SVR_ENABLED,
     TIMED,
@@ -28,6 +29,7 @@ from vmm.devices.lapic_registers import (
 from vmm.devices.lapic_timer import ApicTimer
 
 PAGE_SIZE = 4096
+_IRR = int(Reg.IRR)
 _LOCAL_MODES = frozenset(
     {DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT}
 )
@@ -79,10 +81,8 @@ class LocalApic:
 
     def pending_vector(self) -> int | None:
         """Return the highest requested vector if its class is above the processor priority."""
-        vector = self.page.highest(Reg.IRR)
-        if vector < 0:
-            return None
-        return vector if vector >> 4 > self.priority() >> 4 else None
+        vector = self.page.highest(_IRR)
+        return vector if vector >= 0 and vector >> 4 > self.priority() >> 4 else None
 
     def interrupt_pending(self) -> bool:
         """True if INTR or a deliverable vector waits for the processor to open its window."""
@@ -170,6 +170,9 @@ class LocalApic:
 
     def read(self, offset: int, size: int) -> int:
         """Return bytes of a register; the twelve bytes behind each read as zero."""
+        if offset in PLAIN and size == 4:  # the way of almost every read
+            self.settle()
+            return int.from_bytes(self.page.bytes[offset : offset + 4], "little")
         value = self.read_register(offset & 0xFF0)
         return value >> 8 * (offset & 15) & ((1 << 8 * size) - 1)
 
@@ -210,13 +213,14 @@ class LocalApic:
     def write_register(self, offset: int, value: int) -> None:
         """Write a 32-bit register, with its effects."""
         self.settle()
-        self.run_timer()
+        if self.timer.armed:
+            self.run_timer()
         if action := self._ACTIONS.get(offset):
             action(self, value)
         elif offset in LVT_BITS:
             self._write_lvt(offset, value)
         elif offset in WRITABLE:
-            self.page[offset] = value & WRITABLE[Reg(offset)]
+            self.page[offset] = value & WRITABLE[offset]
         elif offset not in READABLE:
             self._error(Esr.ILLEGAL_REGISTER)
         if offset in TIMED:
@@ -255,8 +259,6 @@ class LocalApic:
         self.timer.restore(timer)
         self.base, self._errors, *self._lint = rest
         self._reschedule()
-
-    # Parts.
 
     @property
     def _is_bsp(self) -> bool:
@@ -358,7 +360,7 @@ class LocalApic:
         self.page[Reg.ICR_HIGH] = value if self._is_x2apic else value & 0xFF00_0000
 
     def _write_lvt(self, offset: int, value: int) -> None:
-        value &= LVT_BITS[Reg(offset)]
+        value &= LVT_BITS[offset]
         if not self.page[Reg.SVR] & SVR_ENABLED:
             value |= MASKED
         self.page[offset] = value

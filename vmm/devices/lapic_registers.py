@@ -43,7 +43,7 @@ VERSION = 0x0005_0014
 """An integrated APIC with six LVT entries, without EOI-broadcast suppression."""
 FLAT_MODEL = 0xFFFF_FFFF
 
-LVT_BITS = {
+LVT_BITS: dict[int, int] = {
     Reg.LVT_TIMER: 0x0007_00FF,
     Reg.LVT_THERMAL: 0x0001_07FF,
     Reg.LVT_PERFORMANCE: 0x0001_07FF,
@@ -54,13 +54,13 @@ LVT_BITS = {
 """Writable bits of each local vector table entry."""
 
 DELIVERY_STATUS, REMOTE_IRR = 1 << 12, 1 << 14
-READ_ONLY = {
+READ_ONLY: dict[int, int] = {
     **dict.fromkeys(LVT_BITS, DELIVERY_STATUS),
     **dict.fromkeys((Reg.LVT_LINT0, Reg.LVT_LINT1), DELIVERY_STATUS | REMOTE_IRR),
 }
 """Bits that a write leaves alone but may set: Linux does when it shuts a processor's APIC down."""
 
-WRITABLE = {
+WRITABLE: dict[int, int] = {
     Reg.TPR: 0xFF,
     Reg.SVR: 0x03FF,
     Reg.ICR: 0x000C_CFFF,
@@ -74,6 +74,8 @@ BITMAPS = tuple(
     bank + word for bank in (Reg.ISR, Reg.TMR, Reg.IRR) for word in range(0, 0x80, 0x10)
 )
 READABLE = frozenset({*map(int, Reg), *BITMAPS})
+PLAIN = READABLE - {Reg.PPR, Reg.TIMER_CURRENT, Reg.SELF_IPI}
+"""Registers that a read takes from the page and leaves alone."""
 
 # Writes that move the timer's next expiry.
 TIMED = frozenset({Reg.SVR, Reg.LVT_TIMER, Reg.TIMER_INITIAL, Reg.TIMER_DIVIDE})
@@ -129,9 +131,8 @@ class RegisterPage:
         One integer of the whole bank: the twelve bytes between two registers are always zero, so
         bit 128 n + b is bit b of register n.
         """
-        bits = int.from_bytes(self.bytes[bank : bank + 0x80], "little")
-        top = bits.bit_length() - 1
-        return (top >> 7) * 32 + (top & 31) if bits else -1
+        top = int.from_bytes(self.bytes[bank : bank + 0x80], "little").bit_length() - 1
+        return (top >> 7) * 32 + (top & 31) if top >= 0 else -1
 
 
 def _place(bank: int, vector: int) -> int:

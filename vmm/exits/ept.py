@@ -6,6 +6,7 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import PAGE
 from hwmodel.timing.ledger import Heading
 from hwmodel.vmx.exit import Exit
+from vmm.devices.lapic_registers import PLAIN
 from vmm.exits.absent import handle_absent
 from vmm.exits.bounce import try_bounce
 from vmm.exits.emulate import MAX_ITERATIONS, Status, emulate
@@ -38,6 +39,9 @@ def _move(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Do what the decode assist describes: one MOV, one access."""
     assist = vcpu.vmcs.native
     size, gpa = assist.mov_size, vmexit.guest_physical
+    if not assist.mov_writes and gpa & 0xFFF in PLAIN and vcpu.lapic.covers(gpa):
+        vcpu.set_register(assist.mov_register, vcpu.lapic.read(gpa & 0xFFF, size), size)
+        return Outcome.SKIP  # nothing has changed
     vcpu.look_for_events = True
     if assist.mov_writes:
         vcpu.board.write_memory(vcpu.index, gpa, size, assist.mov_value)
