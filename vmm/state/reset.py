@@ -50,7 +50,7 @@ class ResetPoint:
         self._mark = self._touches()
 
     def _restore_processors(self) -> None:
-        self._pcpu.set_clock(self.snapshot.instructions, self.snapshot.cycles)
+        self._pcpu.set_clock(self.snapshot.instructions, self.snapshot.cycles, self.snapshot.ledger)
         for vcpu, written in zip(self._vcpus, self.snapshot.vcpus, strict=True):
             state.put_vcpu(vcpu, written)
 
