@@ -5,7 +5,7 @@
  */
 #include "state.h"
 
-enum { TYPE_READ, TYPE_WRITE, TYPE_FETCH, TYPE_DELIVERY };
+enum { TYPE_READ, TYPE_WRITE, TYPE_FETCH, TYPE_DELIVERY, TYPE_GUEST_PHYSICAL_DELIVERY = 10, TYPE_GUEST_PHYSICAL = 15 };
 enum { ID = 0x20, VERSION = 0x30, TPR = 0x80, EOI = 0xb0, LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ISR = 0x100, ESR = 0x280, ICR_LOW = 0x300,
        ICR_HIGH = 0x310, LVT_FIRST = 0x320, LVT_LAST = 0x370, INITIAL_COUNT = 0x380, DIVIDE = 0x3e0 };
 static const uint64_t NO_PAGE = ~0ull;
@@ -27,8 +27,19 @@ bool raise_apic_access(struct engine *e, uint64_t linear, enum access access)
     return false;
 }
 
+/* Manual, "Guest-Physical Accesses to the APIC-Access Page": page tables that lie there. No offset is told. */
+bool raise_apic_access_by_walk(struct engine *e)
+{
+    raise_exit(e, EXIT_APIC_ACCESS, TYPE_GUEST_PHYSICAL << 12);
+    return false;
+}
+
 /* The same access on the way of an event. */
-uint64_t apic_access_in_delivery(uint64_t qualification) { return (qualification & 0xfff) | TYPE_DELIVERY << 12; }
+uint64_t apic_access_in_delivery(uint64_t qualification)
+{
+    bool by_walk = qualification >> 12 == TYPE_GUEST_PHYSICAL;
+    return (qualification & 0xfff) | (by_walk ? TYPE_GUEST_PHYSICAL_DELIVERY : TYPE_DELIVERY) << 12;
+}
 
 static bool is_one_of_all(unsigned at, bool writes)
 {

@@ -288,6 +288,7 @@ void request_virtual(struct engine *e, unsigned vector);
 /* apicaccess.c */
 void select_apic_page(struct engine *e);
 bool raise_apic_access(struct engine *e, uint64_t linear, enum access access);
+bool raise_apic_access_by_walk(struct engine *e);
 uint64_t apic_access_in_delivery(uint64_t qualification);
 bool virtualize_apic_access(struct engine *e, const struct insn *i);       /* what is pending is done without an exit */
 

@@ -229,15 +229,21 @@ static bool is_plain_move(struct engine *e, const struct insn *i, unsigned size)
     uint8_t op = i->opcode[0];
     bool moves = (i->id == X86_INS_MOV || i->id == X86_INS_MOVABS) && ((op >= 0x88 && op <= 0x8b) || (op >= 0xa0 && op <= 0xa3) || op == 0xc6 || op == 0xc7);
     bool high_byte = size == 1 && op < 0xa0 && !i->rex && i->modrm_reg >= 4;
-    bool whole = (e->exit.guest_physical & 0xfff) + size <= 4096 && operand_address(e, i) == e->exit.guest_linear;
+    bool whole = (e->exit.guest_linear & 0xfff) + size <= 4096 && operand_address(e, i) == e->exit.guest_linear;
     return moves && i->is_memory && !i->prefix_rep && !i->prefix_lock && !high_byte && whole;
+}
+
+/* Is it a load or a store by the instruction at RIP that exited? Its linear address is known then. */
+static bool is_data_access(const struct engine *e)
+{
+    const uint64_t translation = 1 << 8, fetch = 1 << 2, type = e->exit.qualification >> 12 & 15;
+    return e->exit.reason == EXIT_APIC_ACCESS ? type < 2 : (e->exit.qualification & (translation | fetch)) == translation;
 }
 
 static void assist_move(struct engine *e)
 {
     struct vcpu *v = e->vcpu;
-    const uint64_t translation = 1 << 8, fetch = 1 << 2;
-    const struct insn *i = (e->exit.qualification & (translation | fetch)) == translation ? decode_at_rip(e) : NULL;
+    const struct insn *i = is_data_access(e) ? decode_at_rip(e) : NULL;
     if (!i || e->exit.idt_vectoring_info)
         return;
     uint8_t op = i->opcode[0];
@@ -258,13 +264,14 @@ static void show_code(struct engine *e)
     struct vcpu *v = e->vcpu;
     uint64_t linear;
     v->mov_size = 0;
-    if (e->exit.reason == EXIT_EPT_VIOLATION)
+    bool for_memory = e->exit.reason == EXIT_EPT_VIOLATION || e->exit.reason == EXIT_APIC_ACCESS;
+    if (for_memory)
         assist_move(e);
     v->code_size = (uint64_t)code_bits(e);
     v->cpl = (uint64_t)e->cpl;
     v->code_bytes = 0;
     bool page_fault = e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & 0xff) == 14;
-    if (e->exit.reason != EXIT_EPT_VIOLATION && e->exit.reason != EXIT_IO_INSTRUCTION && !page_fault)
+    if (!for_memory && e->exit.reason != EXIT_IO_INSTRUCTION && !page_fault)
         return;
     linear_rip(e, &linear);
     v->code_bytes = peek_code(e, linear, v->code, 15);

@@ -122,16 +122,23 @@ static uint64_t offset_in_table(const struct guest_walk *g, int shift)
     return (g->linear >> shift & ((1u << g->bits) - 1)) * (uint64_t)g->bytes;
 }
 
+/* Without EPT a table may lie where no machine memory is: there the bus answers all ones, and a store is lost. */
+static bool is_memory(const struct engine *e, uint64_t hpa) { return likely(hpa < e->ram_size); }
+
 /* The table that the last entry, or CR3, names: where it lies in machine memory. Its entry for `shift` is what is read. */
 static bool reach_table(struct engine *e, struct guest_walk *g, uint64_t gpa, int shift)
 {
     struct ept_page page;
     uint64_t offset = offset_in_table(g, shift);
     uint32_t need = EPT_READ | (e->mmu.ept_dirty ? EPT_WRITE : 0);
+    if (unlikely(!e->mmu.eptp && !is_memory(e, gpa | 0xfff))) {
+        g->table = (struct table){.gpa = gpa, .hpa = gpa, .writable = true};
+        return true;
+    }
     if (!ept_translate(e, gpa + offset, need, &g->cause, g->looks, &page))
         return false;
     g->table = (struct table){.gpa = gpa, .hpa = page.hpa - offset, .writable = page.rights & EPT_WRITE};
-    return true;
+    return likely(page.hpa >> 12 != e->apic_page >> 12) || raise_apic_access_by_walk(e);
 }
 
 /* The shape of the levels in the current paging mode, and the first table's address; false: PAE's PDPTE is not present. */
@@ -197,8 +204,11 @@ static bool read_entry(struct engine *e, struct guest_walk *g, bool *leaf)
     used->hpa = g->table.hpa + offset;
     used->writable = g->table.writable;
     used->shift = g->shift;
-    g->entry = 0;
-    memcpy(&g->entry, e->ram + used->hpa, (size_t)g->bytes);
+    g->entry = g->bytes == 8 ? ~0ull : 0xffffffff;
+    if (is_memory(e, used->hpa | 0xfff)) {
+        g->entry = 0;
+        memcpy(&g->entry, e->ram + used->hpa, (size_t)g->bytes);
+    }
     e->mmu.counters.guest_references++;
     price_reference(e, used->hpa);
     if (unlikely(e->mmu.log != NULL))
@@ -235,6 +245,8 @@ static bool set_flags(struct engine *e, struct guest_walk *g, const struct used 
 {
     uint32_t low;
     struct ept_page page;
+    if (!is_memory(e, used->hpa | 0xfff))
+        return true;
     memcpy(&low, e->ram + used->hpa, 4);
     if ((low & bits) == bits)
         return true;
@@ -340,6 +352,8 @@ bool load_pdptes(struct engine *e, uint64_t cr3)
     struct ept_page page;
     struct ept_cause cause = {.linear_valid = false};
     uint32_t need = EPT_READ | (e->mmu.ept_dirty ? EPT_WRITE : 0);
+    if (!e->mmu.eptp && !is_memory(e, (cr3 & 0xffffffe0) | 0xfff))
+        return raise_fault(e, 13, 0);              /* all ones: reserved bits are set */
     if (!ept_translate(e, cr3 & 0xffffffe0, need, &cause, false, &page))
         return false;
     memcpy(pdpte, e->ram + page.hpa, sizeof pdpte);

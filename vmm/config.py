@@ -107,6 +107,7 @@ class Config:
     image: Path | bytes | None = None
     technique: Technique = Technique.VTX
     mmu: Mmu = Mmu.EPT
+    apicv: bool = False
     dialects: tuple[str, ...] = ()
     cpus: int = 1
     wakeup: Wakeup = Wakeup.SIPI
@@ -199,6 +200,8 @@ def _check_values(config: Config) -> None:
 
 def _check_built(config: Config) -> None:
     """Refuse, in one sentence, what a later version does."""
+    if config.apicv and config.technique is not Technique.VTX:
+        raise UsageError(f"--apicv is VT-x's; leave it out with --technique {config.technique}")
     if config.technique is not Technique.VTX:
         raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx")
     if config.timing is not Timing.FAST:

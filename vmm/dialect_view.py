@@ -7,6 +7,7 @@ from typing import Final
 from hwmodel.arch.events import Vector
 from hwmodel.arch.vmcs import Field
 from vmm.activity import Activity, Sleeper
+from vmm.apicv import VirtualApic
 from vmm.devices.lapic_bus import EVERYONE, DeliveryMode, Message
 from vmm.devices.lapic_eoi import ends_silently
 from vmm.devices.lapic_registers import Reg
@@ -26,6 +27,7 @@ class DialectView(Sleeper):
     index: int
     dialects: Roster
     give_turn: Callable[[int], bool]
+    apicv: VirtualApic | None
     gave_turn: bool
     """Whether the exit that is being handled gave the turn away."""
 
@@ -74,8 +76,11 @@ class DialectView(Sleeper):
         self.lapic.write_register(Reg.EOI, 0)
 
     def ends_silently(self) -> bool:
-        """Whether ending the highest interrupt in service would do nothing but that."""
-        return ends_silently(self.lapic.page)
+        """Whether ending the highest interrupt in service would do nothing but that.
+
+        Where the processor has the local APIC that is nobody's question: ends do not exit.
+        """
+        return self.apicv is None and ends_silently(self.lapic.page)
 
     def takes_interrupts(self) -> bool:
         """Whether an event can go in now: interrupts on, no shadow, nothing else on its way."""

@@ -1,5 +1,6 @@
 """Which event the next entry injects, and which window to open when it cannot be now."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
@@ -23,17 +24,17 @@ INTERRUPT_WINDOW: Final = 1 << 2  # primary control bits
 NMI_WINDOW: Final = 1 << 22
 
 
-def deliver_pending(vcpu: "Vcpu") -> None:
+def deliver_pending(vcpu: "Vcpu", has_interrupt: Callable[[], bool] | None = None) -> None:
     """Put the most urgent event into the VM-entry interruption information, if one can go in.
 
     Order of the manual's "Priority Among Concurrent Events": what was interrupted in delivery or
     raised by a handler (it is there already), debug traps of the last instruction (the entry
-    delivers those, unless it has an event), then NMI, then an external interrupt.
+    delivers those, unless it has an event), then NMI, then an external interrupt, if
+    `has_interrupt` (by default the local APIC) says that there is one.
     """
     vmcs, fields = vcpu.vmcs, vcpu.vmcs.fields
-    if fields[_EVENT] & VALID:
-        return  # asked again at the next exit
-    must_wait = fields[_BLOCKED] & _SHADOW or fields[_DEBUG]
+    has_event = fields[_EVENT] & VALID
+    must_wait = has_event or fields[_BLOCKED] & _SHADOW or fields[_DEBUG]
     if vcpu.nmi_pending:
         if must_wait or fields[_BLOCKED] & _NMI_BLOCKED:
             open_window(vcpu, NMI_WINDOW)
@@ -41,14 +42,15 @@ def deliver_pending(vcpu: "Vcpu") -> None:
         vcpu.nmi_pending = False
         vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = NMI
         return
-    if not vcpu.lapic.interrupt_pending():
+    if not (has_interrupt or vcpu.lapic.interrupt_pending)():
         vcpu.look_for_events = False
     elif must_wait or not fields[_RFLAGS] & _IF:
         open_window(vcpu, INTERRUPT_WINDOW)
     else:
         vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | vcpu.lapic.acknowledge()
-    for hook in vcpu.entering:
-        hook(vcpu)
+    if not has_event:
+        for hook in vcpu.entering:
+            hook(vcpu)
 
 
 def open_window(vcpu: "Vcpu", window: int) -> None:

@@ -6,9 +6,13 @@ from typing import Final
 from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.state import GPR_NAMES
 from vmm.activity import Activity
+from vmm.apicv import pages_for_apics
+from vmm.boot.memmap import ram_slots
 from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
+from vmm.config import Config, Mmu
 from vmm.memory.guest import GuestMemory
+from vmm.memory.shadow.tables import pages_for_shadows
 from vmm.vcpu import Vcpu
 
 _PE, _PG, _ET, _NE, _PAE = 1, 1 << 31, 1 << 4, 1 << 5, 1 << 5
@@ -16,6 +20,13 @@ _LONG_EFER: Final = 1 << 8 | 1 << 10
 _CODE: Final = {Mode.REAL16: 0x9B, Mode.PROT32: 0xC09B, Mode.LONG64: 0xA09B}
 _DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
 _TSS32_BUSY: Final = 0x8B
+
+
+def make_memory(config: Config) -> GuestMemory:
+    """Return machine memory with everything that `config` has to have room in it."""
+    shadows = pages_for_shadows(config.memory) if config.mmu is Mmu.SHADOW else 0
+    apics = pages_for_apics(config.cpus) if config.apicv else 0
+    return GuestMemory(ram_slots(config.memory), shadow_pages=shadows, apic_pages=apics)
 
 
 def load(plan: BootPlan, memory: GuestMemory) -> BootPlan:

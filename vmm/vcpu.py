@@ -10,6 +10,7 @@ from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
 from vmm.activity import Activity
+from vmm.apicv import ApicHardware, VirtualApic, deliver_virtual
 from vmm.controls import set_controls
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
@@ -45,6 +46,7 @@ class Surroundings:
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
     shadow_tables: ShadowTables | None = None
+    apic_hardware: ApicHardware | None = None
 
 
 class Vcpu(DialectView):
@@ -77,6 +79,10 @@ class Vcpu(DialectView):
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
+        self.apicv: VirtualApic | None = None
+        if around.apic_hardware is not None:
+            self.apicv = VirtualApic(around.apic_hardware, index, self.vmcs, self.lapic)
+        self.deliver_pending: Final = deliver_virtual if self.apicv else deliver_pending
         self.reset()
 
     def _make_shadow(self, tables: ShadowTables | None) -> Shadow | None:
@@ -91,6 +97,8 @@ class Vcpu(DialectView):
         set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
         if self.shadow is not None:
             self.shadow.prepare()
+        if self.apicv is not None:
+            self.apicv.prepare()
         self.pcpu.forget(self.vmcs)
         self.activity = Activity.RUNNING if self.index == 0 else Activity.WAIT_FOR_SIPI
         self.look_for_events = True
@@ -113,7 +121,7 @@ class Vcpu(DialectView):
             if self.look_for_events:  # every handler that touches a device sets it
                 event = self.board.next_event()
                 until = ends if event is None or event > ends else event
-                deliver_pending(self)
+                self.deliver_pending(self)
             vmexit = enter(until)
             if watchers.exits:
                 outcome = self.handle(vmexit)
@@ -130,7 +138,7 @@ class Vcpu(DialectView):
     def step(self, until: int) -> Exit:
         """Enter once, until cycle `until` at the latest; nothing is done about the exit yet."""
         if self.look_for_events:
-            deliver_pending(self)
+            self.deliver_pending(self)
         return self.enter(until)
 
     def handle(self, vmexit: Exit) -> Outcome:

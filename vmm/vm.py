@@ -12,24 +12,23 @@ from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
+from vmm.apicv import ApicHardware
 from vmm.boot.files import plan_for
-from vmm.boot.memmap import ram_slots
-from vmm.config import Config, Mmu, Wakeup
+from vmm.config import Config, Wakeup
 from vmm.controls import write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError, UsageError
 from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.sources import HostSources
-from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
-from vmm.memory.shadow.tables import pages_for_shadows, shadow_tables_of
+from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
-from vmm.start import load, start, wake_long
+from vmm.start import load, make_memory, start, wake_long
 from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
@@ -72,8 +71,7 @@ class VM:
         self.plan = plan_for(self.config)
         self.model: Final = CpuModel.load(self.config.cpu_model)
         self.clock: Final = Clock()
-        shadows = pages_for_shadows(self.config.memory) * (self.config.mmu is Mmu.SHADOW)
-        self.memory: Final = GuestMemory(ram_slots(self.config.memory), shadow_pages=shadows)
+        self.memory: Final = make_memory(self.config)
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
@@ -149,6 +147,7 @@ class VM:
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
             shadow_tables_of(self.memory, self.pcpu),
+            ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))
@@ -156,11 +155,9 @@ class VM:
         return vcpus
 
     def _make_dialects(self) -> Roster:
-        machine = Machine(
-            self.memory, self.clock, DEFAULT_EPOCH, self.model.tsc_hz, self.model.crystal_hz,
-            self.config.cpus,
-        )  # fmt: skip
-        return build_roster(self.config.dialects, machine)
+        model, cpus, epoch = self.model, self.config.cpus, DEFAULT_EPOCH
+        machine = Machine(self.memory, self.clock, epoch, model.tsc_hz, model.crystal_hz, cpus)
+        return build_roster(self.config.dialects, machine, apicv=self.config.apicv)
 
     # ---- running ----
 

@@ -55,7 +55,7 @@ def structure_purpose(c: Circumstances, *, linear_valid: bool = True) -> Purpose
 def translate(c: Circumstances, course: Course, gpa: int, why: Purpose) -> Mapped:
     """Walk the EPT. Raises WalkEndedError with the exit that ends the walk."""
     if c.eptp is None:
-        if gpa | 0xFFF >= len(course.memory):
+        if gpa | 0xFFF >= len(course.memory) and why.page is not None:  # tables: all ones there
             raise WalkEndedError(Exited(NO_MEMORY, 0, gpa))
         return Mapped(gpa, R | W | X | XU | DIRTY, _identity_shift(course, gpa))
     if c.eptp.walk_length_minus_1 == 3 and gpa >> 48:

@@ -10,12 +10,13 @@ from typing import ClassVar
 
 from vmm.devices import lapic_ipi, lapic_msr
 from vmm.devices.device import Clock, State
-from vmm.devices.lapic_bus import EVERYONE, ApicBus, DeliveryMode, Message
-from vmm.devices.lapic_logical import matches_x2apic, matches_xapic
+from vmm.devices.lapic_bus import EVERYONE, LOCAL_MODES, ApicBus, DeliveryMode, Message
+from vmm.devices.lapic_logical import matches
 from vmm.devices.lapic_msr import BSP, DEFAULT_BASE, ENABLED, EXTENDED, Mode, mode_of
 from vmm.devices.lapic_pins import CpuPins, ExternalController
 from vmm.devices.lapic_registers import (
     LVT_BITS,
+    LVT_WITH_MODE,
     MASKED,
     PLAIN,
     READABLE,
@@ -30,9 +31,6 @@ from vmm.devices.lapic_timer import ApicTimer
 
 PAGE_SIZE = 4096
 _IRR = int(Reg.IRR)
-_LOCAL_MODES = frozenset(
-    {DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT}
-)
 
 
 class LocalApic:
@@ -69,11 +67,12 @@ class LocalApic:
         self._pins = pins
         self._pic = pic
         self.settle: Callable[[], None] = lambda: None  # before anybody looks at ISR: PV EOI
+        self.moved: Callable[[], None] = lambda: None  # IA32_APIC_BASE has changed
         self._reschedule = reschedule
         self._errors = 0  # found since ESR was last written
         self._lint = [0, 0]
         self._reset(apic_id << 24)
-        if self._is_bsp:
+        if self.base & BSP:
             self._wire_virtually()
         bus.attach(self)
 
@@ -86,11 +85,11 @@ class LocalApic:
 
     def interrupt_pending(self) -> bool:
         """True if INTR or a deliverable vector waits for the processor to open its window."""
-        return self._external_pending() or self.pending_vector() is not None
+        return self.external_pending() or self.pending_vector() is not None
 
     def acknowledge(self) -> int:
         """Take the interrupt: the PIC's first, then the highest; else the spurious vector."""
-        if self._pic is not None and self._external_pending():
+        if self._pic is not None and self.external_pending():
             return self._pic.acknowledge()
         vector = self.pending_vector()
         if vector is None:
@@ -142,14 +141,11 @@ class LocalApic:
 
     def is_addressed(self, destination: int, *, logical: bool) -> bool:
         """Tell whether a message to `destination` is for this processor."""
-        mode = mode_of(self.base)
-        if mode is Mode.DISABLED or destination == EVERYONE:
-            return mode is not Mode.DISABLED
+        if mode_of(self.base) is Mode.DISABLED or destination == EVERYONE:
+            return mode_of(self.base) is not Mode.DISABLED
         if not logical:
             return destination == self._current_id()
-        if mode is Mode.X2APIC:
-            return matches_x2apic(destination, self.page[Reg.LDR])
-        return matches_xapic(destination, self.page[Reg.LDR], self.page[Reg.DFR])
+        return matches(destination, self.page, x2apic=self._is_x2apic)
 
     def accept(self, message: Message) -> bool:
         """Take a message; False while it cannot be taken."""
@@ -230,6 +226,7 @@ class LocalApic:
         """Take a valid IA32_APIC_BASE; disabling loses all state, x2APIC renames."""
         old, new = mode_of(self.base), mode_of(value)
         self.base = value
+        self.moved()
         if old is new:
             return
         if new is Mode.X2APIC:
@@ -244,7 +241,7 @@ class LocalApic:
         self.settle()
         return {
             "version": 1,
-            "page": bytes(self.page.bytes),
+            "page": self.page.contents(),
             "timer": self.timer.save(),
             "rest": [self.base, self._errors, *self._lint],
         }
@@ -255,14 +252,11 @@ class LocalApic:
         assert isinstance(page, bytes)
         assert isinstance(timer, list)
         assert isinstance(rest, list)
-        self.page.bytes[:] = page
+        self.page.fill(page)
         self.timer.restore(timer)
         self.base, self._errors, *self._lint = rest
+        self.moved()
         self._reschedule()
-
-    @property
-    def _is_bsp(self) -> bool:
-        return bool(self.base & BSP)
 
     @property
     def _is_x2apic(self) -> bool:
@@ -283,12 +277,12 @@ class LocalApic:
         self.page[Reg.LVT_LINT0] = DeliveryMode.EXTINT << 8
         self.page[Reg.LVT_LINT1] = DeliveryMode.NMI << 8
 
-    def _external_pending(self) -> bool:
-        """INTR passes if LINT0 is an unmasked ExtINT, or if the BSP's APIC is switched off."""
+    def external_pending(self) -> bool:
+        """Whether INTR passes: LINT0 is an unmasked ExtINT, or the BSP's APIC is switched off."""
         if self._pic is None or not self._pic.pending():
             return False
         if mode_of(self.base) is Mode.DISABLED:
-            return self._is_bsp
+            return bool(self.base & BSP)
         return self.page[Reg.LVT_LINT0] & (MASKED | 0x700) == DeliveryMode.EXTINT << 8
 
     def _request(self, vector: int, *, level: bool = False) -> bool:
@@ -298,7 +292,7 @@ class LocalApic:
         if vector < 16:
             self._error(Esr.RECEIVE_ILLEGAL_VECTOR)
             return False
-        self.page.set_bit(Reg.IRR, vector, value=True)
+        self.page.request(vector)
         self.page.set_bit(Reg.TMR, vector, value=level)
         self._pins.wake()
         return True
@@ -307,8 +301,8 @@ class LocalApic:
         entry = self.page[lvt]
         if entry & MASKED:
             return
-        mode = DeliveryMode(entry >> 8 & 7) if lvt in _WITH_MODE else DeliveryMode.FIXED
-        if mode in _LOCAL_MODES:
+        mode = DeliveryMode(entry >> 8 & 7 if lvt in LVT_WITH_MODE else 0)
+        if mode in LOCAL_MODES:
             self.accept(Message(mode, entry & 0xFF, self.apic_id))
 
     def _error(self, bit: Esr) -> None:
@@ -333,7 +327,11 @@ class LocalApic:
             return
         self.page.set_bit(Reg.ISR, vector, value=False)
         if self.page.test_bit(Reg.TMR, vector):
-            self._bus.broadcast_eoi(vector)
+            self.serviced(vector)
+
+    def serviced(self, vector: int) -> None:
+        """Tell the I/O APICs that a level-triggered interrupt has ended."""
+        self._bus.broadcast_eoi(vector)
 
     def _write_svr(self, value: int) -> None:
         """Switching the APIC off by software masks every LVT entry."""
@@ -347,6 +345,9 @@ class LocalApic:
 
     def _write_icr(self, value: int) -> None:
         self.page[Reg.ICR] = value & WRITABLE[Reg.ICR]
+        self._send_ipi(value)
+
+    def _send_ipi(self, value: int) -> None:
         if lapic_ipi.is_illegal(value):
             self._error(Esr.SEND_ILLEGAL_VECTOR)
             return
@@ -377,7 +378,7 @@ class LocalApic:
 
     def _write_self_ipi(self, value: int) -> None:
         if self._is_x2apic:
-            self._write_icr(value & 0xFF | lapic_ipi.Shorthand.SELF << 18)
+            self._send_ipi(value & 0xFF | lapic_ipi.Shorthand.SELF << 18)
         else:
             self._error(Esr.ILLEGAL_REGISTER)
 
@@ -394,6 +395,3 @@ class LocalApic:
         Reg.TIMER_DIVIDE: _write_timer_divide,
         Reg.SELF_IPI: _write_self_ipi,
     }
-
-
-_WITH_MODE = (Reg.LVT_THERMAL, Reg.LVT_PERFORMANCE, Reg.LVT_LINT0, Reg.LVT_LINT1)

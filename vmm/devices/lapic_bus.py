@@ -28,6 +28,10 @@ class DeliveryMode(IntEnum):
     EXTINT = 7
 
 
+LOCAL_MODES = frozenset({DeliveryMode.FIXED, DeliveryMode.SMI, DeliveryMode.NMI, DeliveryMode.INIT})
+"""What an entry of the local vector table may send."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One interrupt message; `destination` is 32 bits wide."""

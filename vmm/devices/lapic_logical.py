@@ -1,7 +1,16 @@
 """Logical destinations (Intel SDM, "Logical Destination Mode" of xAPIC and of x2APIC)."""
 
+from vmm.devices.lapic_registers import Reg, RegisterPage
+
 FLAT, CLUSTER = 0xF, 0x0
 """Models in bits 31..28 of the destination format register."""
+
+
+def matches(destination: int, page: RegisterPage, *, x2apic: bool) -> bool:
+    """True if the logical `destination` addresses the local APIC with these registers."""
+    if x2apic:
+        return matches_x2apic(destination, page[Reg.LDR])
+    return matches_xapic(destination, page[Reg.LDR], page[Reg.DFR])
 
 
 def matches_xapic(destination: int, ldr: int, dfr: int) -> bool:

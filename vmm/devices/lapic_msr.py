@@ -17,6 +17,12 @@ BSP, EXTENDED, ENABLED = 1 << 8, 1 << 10, 1 << 11
 _NOT_IN_X2APIC = {Reg.DFR, Reg.ICR_HIGH, Reg.APR, Reg.RRD}
 _WRITE_ONLY = {Reg.EOI, Reg.SELF_IPI}
 _READABLE = READABLE - {int(reg) for reg in _NOT_IN_X2APIC | _WRITE_ONLY}
+PASSED_READS = {
+    X2APIC_FIRST + offset // 16 for offset in _READABLE - {Reg.ICR, Reg.PPR, Reg.TIMER_CURRENT}
+}
+"""What a processor may read of the virtual-APIC page: nothing that is computed or split."""
+PASSED_WRITES = {X2APIC_FIRST + offset // 16 for offset in (Reg.TPR, Reg.EOI, Reg.SELF_IPI)}
+"""What it may write there, as it then does what that causes."""
 _WRITABLE = WRITABLE | {Reg.EOI: 0, Reg.ESR: 0, Reg.SELF_IPI: 0xFF}
 
 

@@ -53,6 +53,8 @@ LVT_BITS: dict[int, int] = {
 }
 """Writable bits of each local vector table entry."""
 
+LVT_WITH_MODE = (Reg.LVT_THERMAL, Reg.LVT_PERFORMANCE, Reg.LVT_LINT0, Reg.LVT_LINT1)
+
 DELIVERY_STATUS, REMOTE_IRR = 1 << 12, 1 << 14
 READ_ONLY: dict[int, int] = {
     **dict.fromkeys(LVT_BITS, DELIVERY_STATUS),
@@ -124,6 +126,18 @@ class RegisterPage:
         """Set or clear the bit of `vector` in ISR, TMR or IRR."""
         place, bit = _place(bank, vector), 1 << (vector & 7)
         self.bytes[place] = self.bytes[place] & ~bit | (bit if value else 0)
+
+    def contents(self) -> bytes:
+        """Everything, as a snapshot keeps it."""
+        return bytes(self.bytes)
+
+    def fill(self, contents: bytes) -> None:
+        """Take over what contents() returned."""
+        self.bytes[:] = contents
+
+    def request(self, vector: int) -> None:
+        """Have an interrupt requested: set its bit of IRR."""
+        self.set_bit(Reg.IRR, vector, value=True)
 
     def highest(self, bank: int) -> int:
         """Return the highest vector set in ISR or IRR, -1 if none.

@@ -52,6 +52,7 @@ def _step(vcpu: "Vcpu", gpa: int, stand_in: int) -> Outcome | None:
     """Run one instruction; None if it needs a second device page, which nothing stands in for."""
     ept, rip = vcpu.memory.ept, vcpu.regs.rip
     kept = ept.replace_page(gpa, ept.page(stand_in))
+    vcpu.pcpu.invept(InvEpt.SINGLE_CONTEXT, ept.pointer())  # the APIC-access page may be cached
     vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
     if vcpu.shadow is not None:
         vcpu.shadow.wrote_unseen()

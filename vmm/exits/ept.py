@@ -21,6 +21,9 @@ _TF: Final = 1 << 8
 _FETCH: Final = 1 << 2
 _TRANSLATION: Final = 1 << 8
 _DELIVERING: Final = 1 << 31
+BY_DELIVERY: Final = "an event was delivered to a stack or table without memory"
+BY_FETCH: Final = "instructions were fetched where no memory is"
+BY_WALK: Final = "page tables lie where no memory is"
 
 
 def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
@@ -28,14 +31,14 @@ def handle_ept_violation(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if vcpu.memory.absent and vmexit.guest_physical & -PAGE in vcpu.memory.absent:
         return handle_absent(vcpu, vmexit)
     if vcpu.vmcs.native.mov_size:
-        return _move(vcpu, vmexit)
+        return move(vcpu, vmexit)
     ordinary = vmexit.qualification & (_FETCH | _TRANSLATION) == _TRANSLATION
     if ordinary and not vmexit.idt_vectoring_info:
         return emulate_instruction(vcpu, vmexit)
     return _refuse(vcpu, vmexit)
 
 
-def _move(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+def move(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Do what the decode assist describes: one MOV, one access."""
     assist = vcpu.vmcs.native
     size, gpa = assist.mov_size, vmexit.guest_physical
@@ -53,10 +56,8 @@ def _move(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
 
 def _refuse(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if vmexit.idt_vectoring_info & _DELIVERING:
-        return _stop(vcpu, vmexit, "an event was delivered to a stack or table without memory")
-    if vmexit.qualification & _FETCH:
-        return _stop(vcpu, vmexit, "instructions were fetched where no memory is")
-    return _stop(vcpu, vmexit, "page tables lie where no memory is")
+        return stop_at(vcpu, vmexit, BY_DELIVERY)
+    return stop_at(vcpu, vmexit, BY_FETCH if vmexit.qualification & _FETCH else BY_WALK)
 
 
 def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
@@ -74,14 +75,24 @@ def emulate_instruction(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         assert done.vector is not None
         inject_exception(vcpu, done.vector, done.error_code, done.address or 0)
     elif done.status is Status.UNSUPPORTED:
-        return try_bounce(vcpu, vmexit) or _stop(vcpu, vmexit, f"cannot emulate {done.text}")
+        return try_bounce(vcpu, vmexit) or stop_at(vcpu, vmexit, f"cannot emulate {done.text}")
     return Outcome.STOP if vcpu.is_stopped() else Outcome.RESUME
 
 
-def _stop(vcpu: "Vcpu", vmexit: Exit, why: str) -> Outcome:
+def stop_at(vcpu: "Vcpu", vmexit: Exit, why: str) -> Outcome:
+    """Stop the guest: what it did there no device can answer."""
     where = f"guest-physical {vmexit.guest_physical:#x}"
     vcpu.stop(StopReason.UNHANDLED, f"{why}: {where}, linear {vmexit.guest_linear:#x}")
     return Outcome.STOP
 
 
-__all__ = ["Field", "emulate_instruction", "handle_ept_violation"]
+__all__ = [
+    "BY_DELIVERY",
+    "BY_FETCH",
+    "BY_WALK",
+    "Field",
+    "emulate_instruction",
+    "handle_ept_violation",
+    "move",
+    "stop_at",
+]

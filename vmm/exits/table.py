@@ -17,6 +17,7 @@ from vmm.exits import (
     msr,
     observed,
     plain,
+    virtual_apic,
     windows,
 )
 from vmm.exits.shadowed import HANDLERS as SHADOWED
@@ -66,6 +67,9 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.DR_ACCESS: observed.handle_observed,
     R.GDTR_IDTR: observed.handle_observed,
     R.LDTR_TR: observed.handle_observed,
+    R.APIC_ACCESS: virtual_apic.handle_apic_access,
+    R.APIC_WRITE: virtual_apic.handle_apic_write,
+    R.EOI_INDUCED: virtual_apic.handle_eoi_induced,
     R.EPT_VIOLATION: ept.handle_ept_violation,
     R.INVALID_STATE: exception.handle_entry_failure,
     R.MSR_LOAD_FAIL: exception.handle_entry_failure,

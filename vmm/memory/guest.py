@@ -20,14 +20,17 @@ class GuestMemory:
     access never comes through it unchecked.
     """
 
-    def __init__(self, ranges: tuple[tuple[int, int], ...], *, shadow_pages: int = 0) -> None:
+    def __init__(
+        self, ranges: tuple[tuple[int, int], ...], *, shadow_pages: int = 0, apic_pages: int = 0
+    ) -> None:
         """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory.
 
-        `shadow_pages` more are for shadow tables.
+        `shadow_pages` more are for shadow tables, `apic_pages` for virtual APICs.
         """
         self.size: Final = sum(size for _, size in ranges)
         self.slots: Final = _lay_out(ranges)
-        tables, ept_size = self.size + PRIVATE_PAGES * PAGE, pages_for(self.slots) * PAGE
+        self._private: Final = PRIVATE_PAGES + apic_pages
+        tables, ept_size = self.size + self._private * PAGE, pages_for(self.slots) * PAGE
         self.shadow_base: Final = tables + ept_size
         self.ram: Final = Ram(self.shadow_base + shadow_pages * PAGE)
         self.ept: Final = Ept(self.ram, tables, ept_size, self.slots)
@@ -69,14 +72,22 @@ class GuestMemory:
             self._pcpu.invept(InvEpt.SINGLE_CONTEXT, self.ept.pointer())
             self.note_exchanged()
 
+    def map_device_page(self, gpa: int, hpa: int | None) -> None:
+        """Map a page that is no RAM to machine memory; None takes it away again."""
+        self.ept.replace_page(gpa, 0 if hpa is None else self.ept.page(hpa))
+        self._forget_translations(True)
+
     def note_exchanged(self) -> None:
         """Guest-physical memory is not what it was: nothing that was learnt of it holds."""
         for hook in self.remapped:
             hook()
 
     def private_page(self, number: int) -> int:
-        """Return the host-physical address of a page that no guest can reach."""
-        assert 0 <= number < PRIVATE_PAGES
+        """Return the host-physical address of a page that no guest can reach.
+
+        The virtual APICs' begin with number PRIVATE_PAGES.
+        """
+        assert 0 <= number < self._private
         return self.size + number * PAGE
 
     def hpa(self, gpa: int, size: int = 1) -> int | None:

@@ -118,6 +118,12 @@ def _known(word: str) -> str:
     return word
 
 
-def build_roster(words: tuple[str, ...], machine: Machine) -> Roster:
-    """Build what the words of `--dialect` ask for."""
-    return Roster(tuple(_BUILDERS[name](machine, c) for name, c in choose(words).items()))
+def build_roster(words: tuple[str, ...], machine: Machine, *, apicv: bool = False) -> Roster:
+    """Build what the words of `--dialect` ask for.
+
+    With `apicv` the end of an interrupt is no exit: KVM's way to avoid it is not offered.
+    """
+    chosen = choose(words)
+    if apicv and DEFAULT in chosen:
+        chosen[DEFAULT] = ("-pv_eoi", *chosen[DEFAULT])
+    return Roster(tuple(_BUILDERS[name](machine, c) for name, c in chosen.items()))

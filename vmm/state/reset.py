@@ -43,7 +43,7 @@ class ResetPoint:
             state.put(self.snapshot, self._keeper, self._vcpus, self._board)
         else:
             self._restore_processors()
-            if self._touches() != self._mark:
+            if self._touches() != self._mark or self._vcpus[0].apicv is not None:
                 self._restore_devices()
             self._vcpus[0].memory.note_exchanged()
             self._pcpu.flush_tlb()

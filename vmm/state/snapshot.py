@@ -110,7 +110,8 @@ def put(snapshot: Snapshot, keeper: PageKeeper, vcpus: list[Vcpu], board: Board)
     pcpu.flush_tlb()
 
 
-_GUEST_FIELDS: Final = [f for f in Field if f.group is Group.GUEST_STATE]
+_OF_THE_APIC: Final = Field.GUEST_INTR_STATUS  # RVI, SVI: what the local APIC's page says too
+_GUEST_FIELDS: Final = [f for f in Field if f.group is Group.GUEST_STATE and f is not _OF_THE_APIC]
 _PLAIN: Final = ("cr2", "dr6", "star", "lstar", "cstar", "fmask", "kernel_gs_base", "tsc_aux")
 
 
