@@ -1,5 +1,6 @@
 /* Tour 2.1: an engine is a physical CPU; engine_enter() is its VM entry, run and VM exit. */
 #include "state.h"
+#include "trace.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -108,6 +109,7 @@ void engine_destroy(struct engine *e)
     for (int i = 0; i < 3; i++)
         if (e->capstone[i])
             lib.cs_close(&e->capstone[i]);
+    trace_free(e);
     blocks_destroy(e);
     free(e->pages);
     free(e->dirty);
@@ -262,6 +264,8 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->attempts = 0;
     e->progress = ~0ull;
     bool without_vpid = !exiting2(e, SECONDARY_ENABLE_VPID);
+    if (unlikely(e->tracer))
+        trace_enter(e);
     if (entry_is_allowed(e)) {
         if (without_vpid)
             vpid_off(e);
@@ -271,6 +275,8 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     }
     if (e->exit.reason != STOP_VM_FAIL)
         publish_exit(e);
+    if (unlikely(e->tracer))
+        trace_exit(e);
     v->paused = is_stop(e);
     v->pause_seen &= v->paused;
     *record = e->exit;

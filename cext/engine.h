@@ -21,6 +21,7 @@
  *   ledger.c      where each cycle went; price.c: what events cost
  *   vmcs.c        guest state in and out of the VMCS, exit records
  *   debugreg.c    breakpoints by address
+ *   trace.c       entries and exits written down, for those who look on
  *
  * Conventions. A function that can fault returns bool: true = done, false = e->pending says what
  * happened instead (an exception to deliver or a VM-exit); nothing architectural was changed.

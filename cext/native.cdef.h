@@ -234,6 +234,37 @@ enum { HISTORY = 1024 };
 const uint64_t *engine_exits_by_reason(const struct engine *engine);
 const struct exit_record *engine_history(const struct engine *engine);
 
+/* Tracing: every entry and exit is written to a file, or added to sums; nothing is attached at first. See trace.c. */
+enum { TRACE_HEADER = 4096, TRACE_SEGMENT = 1 << 20, TRACE_VERSION = 1 };
+/* What software tells of; `a`, `b`, `c` as vmm/observe/trace/records.py says. The first four feed the sums as well. */
+enum trace_note_kind {
+    NOTE_PORT_IN, NOTE_PORT_OUT, NOTE_MMIO_READ, NOTE_MMIO_WRITE, NOTE_ACCEPT, NOTE_EOI, NOTE_LINE, NOTE_VIRTIO_NOTIFY,
+    NOTE_VIRTIO_INTERRUPT, NOTE_KICK, NOTE_HALT, NOTE_WAKE, NOTE_SWITCH, NOTE_IDLE, NOTE_MSI,
+};
+struct trace_counters {
+    uint64_t records;              /* written */
+    uint64_t lost;                 /* not written, for want of room */
+    uint64_t error;                /* errno of what went wrong with the file, 0: nothing */
+    uint64_t segments;             /* begun */
+    uint64_t sums_lost;            /* not summed up, for want of a place */
+    uint64_t injected_interrupts, injected_nmis, injected_exceptions;
+};
+/* What perf kvm stat keeps of one event: `event` 0 exits by reason, 1 MMIO by address, 2 ports; `writes` of an access. */
+struct exit_sum {
+    uint64_t key;
+    uint32_t event, writes, vcpu, taken;
+    uint64_t count, cycles, least, most;
+    double mean, squares;
+};
+void engine_trace_vcpu(struct engine *engine, struct vcpu *vcpu, uint32_t number);
+/* Write to a file from offset TRACE_HEADER on; `segments`: how many at most, the newest stay (0: no limit). 0, or errno. */
+int engine_trace_start(struct engine *engine, int descriptor, uint64_t segments);
+int engine_sums_start(struct engine *engine);      /* 0, or errno */
+const struct exit_sum *engine_sums(const struct engine *engine, uint32_t *room);   /* count 0: an empty place */
+void engine_trace_note(struct engine *engine, uint32_t note, uint32_t vcpu, uint64_t a, uint64_t b, uint64_t c);
+const struct trace_counters *engine_trace_counters(const struct engine *engine);   /* NULL: nothing is attached */
+void engine_trace_stop(struct engine *engine);
+
 /* Guest memory as the vcpu's current mode sees it. `access`: 0 read, 1 write, 2 fetch.
  * 0: fine. 1: page fault or #GP/#SS: fault[0] vector, [1] error code, [2] linear address.
  * 2: no memory there (EPT violation): fault[0] guest-physical address, [1] linear address. */

@@ -134,6 +134,7 @@ struct engine {
     bool check_always;
     struct exit_record exit;
     bool exit_ready;
+    struct tracer *tracer;         /* trace.c; NULL: nobody looks */
     struct engine_counters counters;
     uint64_t by_reason[REASONS];
     struct exit_record history[HISTORY];

@@ -12,6 +12,7 @@ from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
+from hwmodel.cpu.recording import Recorder
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.native import end_of, reference_of
 from hwmodel.mem.ram import PAGE, Ram
@@ -183,6 +184,10 @@ class Pcpu:
     def deliveries(self) -> int:
         """Events delivered through guests' IDTs so far; each took a cycle."""
         return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
+
+    def recorder(self) -> Recorder:
+        """Return what writes entries and exits down, once it is told to."""
+        return Recorder(self._native)
 
     def raise_interrupt(self, vector: int | None) -> None:
         """Let an external interrupt wait at this processor's pin; None takes it back."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
+from vmm.trace_options import TraceFile
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MEMORY_MIN, MEMORY_MAX = MIB, 512 * GIB
@@ -127,7 +128,7 @@ class Config:
     shares: tuple[str, ...] = ()
     timing: Timing = Timing.FAST
     cpu_model: str = model.DEFAULT_MODEL
-    trace: Path | None = None
+    trace: TraceFile | None = None
     stats: Stats = Stats.TABLE
     stats_file: Path | None = None
     max_cycles: int | None = None
@@ -212,7 +213,6 @@ def _check_built(config: Config) -> None:
 
 
 _UNBUILT = {
-    "trace": "--trace",
     "gdb": "--gdb",
     "wait": "--wait",
 }
@@ -336,7 +336,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "channels": _several,
     "seed": _number,
     "shares": _several,
-    "trace": _path,
+    "trace": lambda name, value: {name: TraceFile.of(value)},
     "stats": _stats,
     "max_cycles": _number,
     "max_instructions": _number,

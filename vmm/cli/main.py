@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from vmm.cli import explain, run_command
+from vmm.cli import explain, run_command, trace
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
@@ -32,6 +32,7 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 app.command("run")(run_command.run)
 app.add_typer(explain.app, name="explain")
+app.add_typer(trace.app, name="trace")
 
 
 @app.callback(invoke_without_command=True)

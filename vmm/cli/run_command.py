@@ -24,6 +24,9 @@ _BALLOON = (
     "A memory balloon of that size at first; options: stats=SECONDS, reporting=on|off, "
     "deflate-on-oom=on|off."
 )
+_TRACE = (
+    "Write a trace: for Perfetto, as ftrace text, or records (F.ring); ,last=64M keeps the newest."
+)
 _SHARE = "A folder for mount -t virtiofs TAG; options: tag=[share], readonly; may be repeated."
 
 
@@ -79,9 +82,7 @@ def run(
     cpu_model: Annotated[
         str | None, _text("--cpu-model", "NAME", "Processor [cascade-lake].")
     ] = None,
-    trace: Annotated[
-        str | None, _text("--trace", "F.perfetto|F.txt", "Write a trace of the exits.")
-    ] = None,
+    trace: Annotated[str | None, _text("--trace", "F.perfetto|F.txt", _TRACE)] = None,
     stats: Annotated[
         str | None, _text("--stats", "table|json|FILE", "Form of the statistics [table].")
     ] = None,

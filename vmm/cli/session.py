@@ -7,7 +7,8 @@ before a word of the report is printed, and statistics come last on stderr.
 import os
 import sys
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from vmm.cli.attendant import Attendant
@@ -20,6 +21,7 @@ from vmm.outcome import StopReason, exit_status
 
 if TYPE_CHECKING:
     from vmm import VM
+    from vmm.observe.trace.recording import RecordFile
 
 STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
 
@@ -34,6 +36,7 @@ def run_session(config: Config) -> int:
             if config.stats_file
             else None
         )
+        records = _record_file(config, outputs)
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
         began = time.monotonic()
         attendant = Attendant(config.timeout)
@@ -49,7 +52,7 @@ def run_session(config: Config) -> int:
         ) as vm:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
-            with attendant, view.on(lambda: capture(vm)):
+            with _traced(vm, records), attendant, view.on(lambda: capture(vm)):
                 result = vm.run()
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
@@ -57,6 +60,30 @@ def run_session(config: Config) -> int:
             _print_message(result, vm, quiet=sink.closed)
             _write_statistics(config, result, wall_seconds, report)
         return result.status
+
+
+def _record_file(config: Config, outputs: ExitStack) -> "RecordFile | None":
+    """Open what --trace writes to."""
+    if config.trace is None:
+        return None
+    from vmm.observe.trace.recording import RecordFile
+
+    return outputs.enter_context(closing(RecordFile(config.trace)))
+
+
+@contextmanager
+def _traced(vm: "VM", records: "RecordFile | None") -> Iterator[None]:
+    """Record what runs, if that is asked for; the trace is written however the run ends."""
+    if records is None:
+        yield
+        return
+    from vmm.observe.trace.recording import Recording
+
+    recording = Recording(vm, records, _print_line)
+    try:
+        yield
+    finally:
+        recording.stop()
 
 
 def _print_line(line: str) -> None:

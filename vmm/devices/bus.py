@@ -106,6 +106,10 @@ class Bus:
         """Return each device once, in the order of registration."""
         return list(self._devices)
 
+    def ranges(self) -> list[Range]:
+        """Return who answers where now, by address."""
+        return list(self._ranges)
+
     def answers(self, address: int) -> bool:
         """True if some device owns `address`."""
         return self._find(address, 1) is not None

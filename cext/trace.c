@@ -1,0 +1,337 @@
+/* Every entry and exit, written to a file as it happens or added to sums; for traces, `ring1 stat` and reports.
+ *
+ * The file grows by segments, each allocated on the disk before it is mapped: a disk that is full is an answer of the
+ * system then, and no signal at a store later. Without room for the next segment the newest records are lost and
+ * counted, and the guest goes on.
+ */
+#define _GNU_SOURCE
+#include "trace.h"
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { SEGMENT_HEAD = 16, ALLOCATED_AT_ONCE = 4 };
+enum { SUM_EXITS, SUM_MMIO, SUM_PORTS };
+enum { INTERRUPTION_TYPE = 7 << 8, TYPE_NMI = 2 << 8, TYPE_EXCEPTION = 3 << 8 };
+
+/* ---- the file ---- */
+
+static void unmap(struct tracer *t)
+{
+    if (t->map)
+        munmap(t->map, TRACE_SEGMENT);
+    t->map = NULL;
+}
+
+static int allocate(struct tracer *t, uint64_t segment)
+{
+    uint64_t at = TRACE_HEADER + (segment - 1) * TRACE_SEGMENT, several = ALLOCATED_AT_ONCE;
+    if (segment <= t->allocated)
+        return 0;
+    if (t->limit && several > t->limit - t->allocated)
+        several = t->limit - t->allocated;
+    int error = several > 1 ? posix_fallocate(t->descriptor, (off_t)at, (off_t)(several * TRACE_SEGMENT)) : ENOSPC;
+    if (error) {
+        several = 1;
+        error = posix_fallocate(t->descriptor, (off_t)at, TRACE_SEGMENT);
+    }
+    if (!error)
+        t->allocated = segment - 1 + several;
+    return error;
+}
+
+static void put_word(struct tracer *t, uint64_t at, uint64_t value) { memcpy(t->map + at, &value, sizeof value); }
+
+/* Go on in segment `number`; where the file may not grow, in the place of the oldest. */
+static int map_segment(struct tracer *t, uint64_t number)
+{
+    uint64_t place = t->limit ? (number - 1) % t->limit + 1 : number;
+    int error = allocate(t, place);
+    unmap(t);
+    if (error)
+        return error;
+    void *map = mmap(NULL, TRACE_SEGMENT, PROT_READ | PROT_WRITE, MAP_SHARED, t->descriptor, (off_t)(TRACE_HEADER + (place - 1) * TRACE_SEGMENT));
+    if (map == MAP_FAILED)
+        return errno;
+    t->map = map;
+    t->segment = t->counters.segments = number;
+    t->used = SEGMENT_HEAD;
+    put_word(t, 8, t->used);
+    put_word(t, 0, number);
+    return 0;
+}
+
+/* Room for a record, or NULL. It counts when commit() says so. */
+static uint64_t *room(struct tracer *t, unsigned words)
+{
+    if (!t->writes)
+        return NULL;
+    if (!t->counters.error && (!t->map || t->used + words * 8 > TRACE_SEGMENT))
+        t->counters.error = (uint64_t)map_segment(t, t->segment + 1);
+    if (!t->counters.error)
+        return (uint64_t *)(void *)(t->map + t->used);
+    t->counters.lost++;
+    return NULL;
+}
+
+static void commit(struct tracer *t, unsigned words)
+{
+    t->used += words * 8;
+    t->counters.records++;
+    __atomic_store_n((uint64_t *)(void *)(t->map + 8), t->used, __ATOMIC_RELEASE);
+}
+
+static uint64_t head(enum trace_kind kind, unsigned words, uint32_t vcpu, uint32_t note)
+{
+    return (uint64_t)kind | (uint64_t)words << 8 | (uint64_t)vcpu << 16 | (uint64_t)note << 32;
+}
+
+/* ---- the sums ---- */
+
+/* The place of one event, found or made; NULL when there are too many different ones. */
+static struct exit_sum *find_sum(struct tracer *t, uint32_t event, uint64_t key, uint32_t writes, uint32_t vcpu)
+{
+    uint64_t hash = (key * 8 + event * 2 + writes + ((uint64_t)vcpu << 56)) * 0x9e3779b97f4a7c15ull >> 40;
+    for (uint32_t tries = 0; tries < 64; tries++) {
+        struct exit_sum *s = &t->sums[(hash + tries) % SUMS];
+        if (!s->taken)
+            *s = (struct exit_sum){.key = key, .event = event, .writes = writes, .vcpu = vcpu, .taken = 1, .least = ~0ull};
+        if (s->key == key && s->event == event && s->writes == writes && s->vcpu == vcpu)
+            return s;
+    }
+    t->counters.sums_lost++;
+    return NULL;
+}
+
+static void add_sum(struct exit_sum *s, uint64_t cycles)
+{
+    if (!s)
+        return;
+    s->count++;
+    s->cycles += cycles;
+    s->least = cycles < s->least ? cycles : s->least;
+    s->most = cycles > s->most ? cycles : s->most;
+    double delta = (double)cycles - s->mean;       /* Welford */
+    s->mean += delta / (double)s->count;
+    s->squares += delta * ((double)cycles - s->mean);
+}
+
+static void sum_enter(struct tracer *t, uint32_t vcpu, uint64_t now)
+{
+    struct since_exit *s = &t->since[vcpu];
+    if (!s->out)
+        return;
+    add_sum(find_sum(t, SUM_EXITS, s->reason, 0, vcpu), now - s->at);
+    add_sum(s->access, now - s->accessed);
+    s->out = false;
+    s->access = NULL;
+}
+
+static void sum_exit(struct tracer *t, uint32_t vcpu, uint64_t now, uint64_t reason)
+{
+    t->since[vcpu] = (struct since_exit){.out = true, .reading = true, .at = now, .reason = reason};
+}
+
+/* A port's time is from the access to the entry, that of a read of memory from the exit to the access, of a write from
+ * the access to the entry: what perf kvm stat makes of kvm_pio and kvm_mmio. */
+static void sum_access(struct tracer *t, uint32_t vcpu, uint64_t now, uint32_t note, uint64_t key)
+{
+    struct since_exit *s = &t->since[vcpu];
+    if (!s->out)
+        return;
+    if (note == NOTE_MMIO_READ) {
+        if (s->reading)
+            add_sum(find_sum(t, SUM_MMIO, key, 0, vcpu), now - s->at);
+        s->reading = false;
+        return;
+    }
+    s->access = find_sum(t, note == NOTE_MMIO_WRITE ? SUM_MMIO : SUM_PORTS, key, note != NOTE_PORT_IN, vcpu);
+    s->accessed = now;
+}
+
+/* ---- what happens ---- */
+
+static uint32_t number_of(struct tracer *t, const struct vcpu *v)
+{
+    if (t->vcpu[t->last] == v)
+        return t->last;
+    for (uint32_t n = 0; n < TRACE_VCPUS; n++)
+        if (t->vcpu[n] == v)
+            return t->last = n;
+    return 0;
+}
+
+static void count_injection(struct tracer *t, uint64_t info)
+{
+    if (!(info >> 31 & 1))
+        return;
+    uint64_t type = info & INTERRUPTION_TYPE;
+    *(type == 0 ? &t->counters.injected_interrupts : type == TYPE_NMI ? &t->counters.injected_nmis : &t->counters.injected_exceptions) += 1;
+}
+
+enum { SPENT_WORDS = LEDGER_HEADINGS - 1 };
+
+/* What each heading but steal got since the last entry or exit; nothing where the clock was put back. */
+static void put_spent(struct engine *e, uint64_t *w)
+{
+    for (int heading = 0; heading < LEDGER_HEADINGS; heading++) {
+        uint64_t now = e->ledger.cycles[heading], before = e->tracer->told[heading];
+        e->tracer->told[heading] = now;
+        if (heading != LEDGER_STEAL)
+            *w++ = now > before ? now - before : 0;
+    }
+}
+
+/* Words of an entry: head, cycle, instructions, RIP, event to inject and its error code, RAX, RBX, RCX, RDX, and the
+ * ledger. */
+void trace_enter(struct engine *e)
+{
+    enum { WORDS = 9 + SPENT_WORDS };
+    struct tracer *t = e->tracer;
+    const struct vcpu *v = e->vcpu;
+    uint32_t n = number_of(t, v);
+    uint64_t now = cycles_now(e), event = v->field[VMCS_VM_ENTRY_INTR_INFO_FIELD];
+    count_injection(t, event);
+    if (t->sums)
+        sum_enter(t, n, now);
+    uint64_t *w = room(t, WORDS);
+    if (!w)
+        return;
+    w[0] = head(TRACE_ENTER, WORDS, n, 0);
+    w[1] = now;
+    w[2] = e->retired;
+    w[3] = v->field[VMCS_GUEST_RIP];
+    w[4] = (uint32_t)event | v->field[VMCS_VM_ENTRY_EXCEPTION_ERROR_CODE] << 32;
+    w[5] = v->gpr[RAX];
+    w[6] = v->gpr[RBX];
+    w[7] = v->gpr[RCX];
+    w[8] = v->gpr[RDX];
+    put_spent(e, &w[9]);
+    commit(t, WORDS);
+}
+
+/* The register that MOV to or from a control register names. */
+static uint64_t moved(const struct engine *e) { return e->vcpu->gpr[e->exit.qualification >> 8 & 15]; }
+
+/* Words of an exit: head, cycle, instructions, sequence, reason, qualification, linear and physical address,
+ * interruption and IDT-vectoring information each with its error code, length and instruction information, RIP, RAX,
+ * RBX, RCX, RDX, RSI, the register of a CR access, page walks so far, references so far, 16 bytes of
+ * code (the last says how many are valid), CS base with the code size (39:32) and CPL (47:40), the ledger. */
+void trace_exit(struct engine *e)
+{
+    enum { WORDS = 23 + SPENT_WORDS };
+    struct tracer *t = e->tracer;
+    const struct vcpu *v = e->vcpu;
+    const struct exit_record *x = &e->exit;
+    uint32_t n = number_of(t, v);
+    if (t->sums && (x->reason & 0xffff) < REASONS)
+        sum_exit(t, n, x->cycles, x->reason & 0xffff);
+    uint64_t *w = room(t, WORDS);
+    if (!w)
+        return;
+    w[0] = head(TRACE_EXIT, WORDS, n, 0);
+    w[1] = x->cycles;
+    w[2] = x->instructions;
+    w[3] = x->sequence;
+    w[4] = x->reason;
+    w[5] = x->qualification;
+    w[6] = x->guest_linear;
+    w[7] = x->guest_physical;
+    w[8] = (uint32_t)x->interruption_info | x->interruption_error << 32;
+    w[9] = (uint32_t)x->idt_vectoring_info | x->idt_vectoring_error << 32;
+    w[10] = (uint32_t)x->instruction_length | x->instruction_info << 32;
+    w[11] = x->rip;
+    w[12] = v->gpr[RAX];
+    w[13] = v->gpr[RBX];
+    w[14] = v->gpr[RCX];
+    w[15] = v->gpr[RDX];
+    w[16] = v->gpr[RSI];
+    w[17] = moved(e);
+    w[18] = e->counters.tlb_walks;
+    w[19] = e->mmu.counters.guest_references + e->mmu.counters.ept_references;
+    memset(&w[20], 0, 16);
+    memcpy(&w[20], v->code, v->code_bytes < 15 ? v->code_bytes : 15);
+    w[21] = (w[21] & ~0ull >> 8) | v->code_bytes << 56;
+    w[22] = (uint32_t)v->field[VMCS_GUEST_CS_BASE] | v->code_size << 32 | v->cpl << 40;
+    put_spent(e, &w[23]);
+    commit(t, WORDS);
+}
+
+/* ---- from outside ---- */
+
+static struct tracer *tracer_of(struct engine *e)
+{
+    if (!e->tracer)
+        e->tracer = calloc(1, sizeof *e->tracer);
+    return e->tracer;
+}
+
+void engine_trace_vcpu(struct engine *e, struct vcpu *v, uint32_t number)
+{
+    struct tracer *t = tracer_of(e);
+    if (t && number < TRACE_VCPUS)
+        t->vcpu[number] = v;
+}
+
+int engine_trace_start(struct engine *e, int descriptor, uint64_t segments)
+{
+    struct tracer *t = tracer_of(e);
+    if (!t)
+        return ENOMEM;
+    t->descriptor = descriptor;
+    t->limit = segments;
+    memcpy(t->told, e->ledger.cycles, sizeof t->told);
+    int error = map_segment(t, 1);
+    t->writes = !error;
+    return error;
+}
+
+int engine_sums_start(struct engine *e)
+{
+    struct tracer *t = tracer_of(e);
+    if (t && !t->sums)
+        t->sums = calloc(SUMS, sizeof *t->sums);
+    return t && t->sums ? 0 : ENOMEM;
+}
+
+const struct exit_sum *engine_sums(const struct engine *e, uint32_t *room)
+{
+    *room = e->tracer && e->tracer->sums ? SUMS : 0;
+    return *room ? e->tracer->sums : NULL;
+}
+
+/* Words of a note: head, cycle, a, b, c. */
+void engine_trace_note(struct engine *e, uint32_t note, uint32_t vcpu, uint64_t a, uint64_t b, uint64_t c)
+{
+    enum { WORDS = 5 };
+    struct tracer *t = e->tracer;
+    if (!t || vcpu >= TRACE_VCPUS)
+        return;
+    if (t->sums && note <= NOTE_MMIO_WRITE)
+        sum_access(t, vcpu, cycles_now(e), note, a);
+    uint64_t *w = room(t, WORDS);
+    if (!w)
+        return;
+    w[0] = head(TRACE_NOTE, WORDS, vcpu, note);
+    w[1] = cycles_now(e);
+    w[2] = a;
+    w[3] = b;
+    w[4] = c;
+    commit(t, WORDS);
+}
+
+const struct trace_counters *engine_trace_counters(const struct engine *e) { return e->tracer ? &e->tracer->counters : NULL; }
+void engine_trace_stop(struct engine *e) { trace_free(e); }
+
+void trace_free(struct engine *e)
+{
+    if (!e->tracer)
+        return;
+    unmap(e->tracer);
+    free(e->tracer->sums);
+    free(e->tracer);
+    e->tracer = NULL;
+}

@@ -1,0 +1,48 @@
+/* The record of entries and exits: what trace.c writes, and what vmm/observe/trace/records.py reads.
+ *
+ * A trace file is a header of TRACE_HEADER bytes that software writes, then segments of TRACE_SEGMENT bytes. A segment
+ * begins with its number (from 1; 0: never used) and the bytes in use, both little-endian 64-bit words; records follow.
+ * `used` is raised after a record is whole, and the segment is a shared mapping: what was written is there whatever
+ * happens to the process.
+ *
+ * A record is some 64-bit words. The first: kind (bits 7:0), how many words (15:8), vCPU (31:16), for a note its
+ * number (63:32). The second: the clock, in cycles.
+ */
+#ifndef RING1_TRACE_H
+#define RING1_TRACE_H
+
+#include "engine.h"
+
+enum { TRACE_VCPUS = 256, SUMS = 1 << 13 };
+enum trace_kind { TRACE_ENTER = 1, TRACE_EXIT, TRACE_NOTE };
+
+/* What a vCPU has done since its last exit, for the sums. */
+struct since_exit {
+    bool out, reading;             /* it has exited; and has read no device's memory since */
+    uint64_t at, reason;
+    struct exit_sum *access;       /* the port or memory that it accessed, from `accessed` on */
+    uint64_t accessed;
+};
+
+struct tracer {
+    struct vcpu *vcpu[TRACE_VCPUS];
+    uint32_t last;                 /* the vCPU found last */
+    /* the file */
+    bool writes;
+    int descriptor;
+    uint64_t first, limit, segment;    /* offset of segment 1; how many there may be (0: any); the number of the mapped one */
+    uint64_t allocated;            /* segments that the file has room for */
+    uint8_t *map;
+    uint64_t used;
+    struct trace_counters counters;
+    uint64_t told[LEDGER_HEADINGS];    /* the ledger as of the last entry or exit */
+    /* the sums */
+    struct exit_sum *sums;
+    struct since_exit since[TRACE_VCPUS];
+};
+
+void trace_enter(struct engine *e);
+void trace_exit(struct engine *e);
+void trace_free(struct engine *e);
+
+#endif
