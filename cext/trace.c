@@ -174,15 +174,30 @@ static void count_injection(struct tracer *t, uint64_t info)
 
 enum { SPENT_WORDS = LEDGER_HEADINGS - 1 };
 
-/* What each heading but steal got since the last entry or exit; nothing where the clock was put back. */
-static void put_spent(struct engine *e, uint64_t *w)
+/* What each heading got since the last entry or exit; nothing where the clock was put back. */
+static void look_at_ledger(struct engine *e)
 {
+    struct tracer *t = e->tracer;
     for (int heading = 0; heading < LEDGER_HEADINGS; heading++) {
-        uint64_t now = e->ledger.cycles[heading], before = e->tracer->told[heading];
-        e->tracer->told[heading] = now;
-        if (heading != LEDGER_STEAL)
-            *w++ = now > before ? now - before : 0;
+        uint64_t now = e->ledger.cycles[heading], before = t->told[heading];
+        t->spent[heading] = now > before ? now - before : 0;
+        t->told[heading] = now;
     }
+}
+
+static void put_spent(const struct tracer *t, uint64_t *w)
+{
+    for (int heading = 0; heading < LEDGER_HEADINGS; heading++)
+        if (heading != LEDGER_STEAL)
+            *w++ = t->spent[heading];
+}
+
+/* When the guest was left: an exit's price is booked at once, before its handler runs. */
+static uint64_t left_at(const struct engine *e)
+{
+    const uint64_t *spent = e->tracer->spent;
+    uint64_t price = spent[LEDGER_EXIT] + spent[LEDGER_HYPERVISOR] + spent[LEDGER_DEVICE];
+    return e->exit.cycles > price ? e->exit.cycles - price : 0;
 }
 
 /* Words of an entry: head, cycle, instructions, RIP, event to inject and its error code, RAX, RBX, RCX, RDX, and the
@@ -194,6 +209,7 @@ void trace_enter(struct engine *e)
     const struct vcpu *v = e->vcpu;
     uint32_t n = number_of(t, v);
     uint64_t now = cycles_now(e), event = v->field[VMCS_VM_ENTRY_INTR_INFO_FIELD];
+    look_at_ledger(e);
     count_injection(t, event);
     if (t->sums)
         sum_enter(t, n, now);
@@ -209,7 +225,7 @@ void trace_enter(struct engine *e)
     w[6] = v->gpr[RBX];
     w[7] = v->gpr[RCX];
     w[8] = v->gpr[RDX];
-    put_spent(e, &w[9]);
+    put_spent(t, &w[9]);
     commit(t, WORDS);
 }
 
@@ -227,8 +243,9 @@ void trace_exit(struct engine *e)
     const struct vcpu *v = e->vcpu;
     const struct exit_record *x = &e->exit;
     uint32_t n = number_of(t, v);
+    look_at_ledger(e);
     if (t->sums && (x->reason & 0xffff) < REASONS)
-        sum_exit(t, n, x->cycles, x->reason & 0xffff);
+        sum_exit(t, n, left_at(e), x->reason & 0xffff);
     uint64_t *w = room(t, WORDS);
     if (!w)
         return;
@@ -256,7 +273,7 @@ void trace_exit(struct engine *e)
     memcpy(&w[20], v->code, v->code_bytes < 15 ? v->code_bytes : 15);
     w[21] = (w[21] & ~0ull >> 8) | v->code_bytes << 56;
     w[22] = (uint32_t)v->field[VMCS_GUEST_CS_BASE] | v->code_size << 32 | v->cpl << 40;
-    put_spent(e, &w[23]);
+    put_spent(t, &w[23]);
     commit(t, WORDS);
 }
 
@@ -292,6 +309,8 @@ int engine_trace_start(struct engine *e, int descriptor, uint64_t segments)
 int engine_sums_start(struct engine *e)
 {
     struct tracer *t = tracer_of(e);
+    if (t)
+        memcpy(t->told, e->ledger.cycles, sizeof t->told);
     if (t && !t->sums)
         t->sums = calloc(SUMS, sizeof *t->sums);
     return t && t->sums ? 0 : ENOMEM;

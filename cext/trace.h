@@ -35,7 +35,8 @@ struct tracer {
     uint8_t *map;
     uint64_t used;
     struct trace_counters counters;
-    uint64_t told[LEDGER_HEADINGS];    /* the ledger as of the last entry or exit */
+    uint64_t told[LEDGER_HEADINGS];    /* the ledger as of the last entry or exit, */
+    uint64_t spent[LEDGER_HEADINGS];   /* and what each heading got between the last two */
     /* the sums */
     struct exit_sum *sums;
     struct since_exit since[TRACE_VCPUS];

@@ -49,7 +49,7 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--dialect", "wmk"], "none"),
         (["run", "--gdb", "host"], "[HOST:]PORT"),
         (["run", "--gdb", ":1234"], "not built yet"),
-        (["run", "--trace", "t.txt"], "not built yet"),
+        (["run", "--trace", "t.json"], "no ending"),
         (["run", "--disk", "d,format=vmdk"], "is not one of raw, qcow2"),
         (["run", "a", "b"], "b"),
     ],

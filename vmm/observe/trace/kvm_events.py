@@ -172,7 +172,8 @@ class KvmEvents:
 
 
 def _at(record: Record, name: str, text: str) -> KvmEvent:
-    return KvmEvent(record.vcpu, record.cycle, name, text)
+    cycle = record.left_at if name == "kvm_exit" else record.cycle  # type: ignore[union-attr]
+    return KvmEvent(record.vcpu, cycle, name, text)
 
 
 def _exit_text(leave: Leave) -> str:

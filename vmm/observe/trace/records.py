@@ -93,6 +93,11 @@ class Leave(NamedTuple):
     spent: Spent
 
     @property
+    def left_at(self) -> int:
+        """The cycle at which the guest was left: the price of an exit is booked at once."""
+        return self.cycle - self.spent.exit - self.spent.hypervisor - self.spent.device
+
+    @property
     def is_stop(self) -> bool:
         """Whether this is no exit of the architecture."""
         return self.reason & 0xFFFF >= 0x100

@@ -83,7 +83,8 @@ class Taps:
 
         def load(cpu: int, address: int, size: int) -> int:
             value = read_memory(cpu, address, size)
-            write(Note.MMIO_READ, cpu, address, size, value)
+            if not board.lapics[cpu].covers(address):  # which notes it itself
+                write(Note.MMIO_READ, cpu, address, size, value)
             return value
 
         def store(cpu: int, address: int, size: int, value: int) -> None:
@@ -118,6 +119,7 @@ class Taps:
 
     def _apic(self, cpu: int, lapic: LocalApic) -> None:
         write, accept, write_register = self._write, lapic.accept, lapic.write_register
+        read = lapic.read
 
         def accepts(message: Message) -> bool:
             write(Note.ACCEPT, cpu, message.mode, message.vector, message.level_triggered)
@@ -128,6 +130,12 @@ class Taps:
                 write(Note.EOI, cpu, vector, 0, 0)
             write_register(offset, value)
 
+        def reads(offset: int, size: int) -> int:
+            value = read(offset, size)
+            write(Note.MMIO_READ, cpu, (lapic.base & _PAGE) + offset, size, value)
+            return value
+
+        self._tap(lapic, "read", reads)
         self._tap(lapic, "accept", accepts)
         self._tap(lapic, "write_register", writes)
 
@@ -181,6 +189,7 @@ class Taps:
 
 
 _MASK64: Final = (1 << 64) - 1
+_PAGE: Final = _MASK64 & -0x1000
 
 
 def virtio_names(vm: VM) -> Iterator[str]:

@@ -4,8 +4,7 @@ Tracks: one a vCPU, one for the physical CPU, one a virtio device. On a vCPU's t
 `guest` while it runs, and from an exit to the next entry `EXIT:NAME`; in that the `handler`, with
 `device:NAME` for what a device made it wait, then perhaps `halted`, `runnable`, `preempted`.
 Lengths are the ledger's: slices of a name, without those inside them, sum to the heading of that
-name. What is spread over a run in the guest stands together: `entry` and `injection` before it,
-`walk` and `exit` behind.
+name. What is spread over a run in the guest stands together: `injection` before it, `walk` behind.
 """
 
 from collections.abc import Iterator
@@ -120,6 +119,7 @@ class Timeline:
         self._drawn: Final = dict.fromkeys(Spent._fields, 0)
         self._ledger: Final = {name: head.ledger.get(name, 0) for name in Spent._fields}
         self._left_at = 0
+        self._price: Spent | None = None
         self._walked = (0, 0)
         self._notes: Final[list[Told]] = []
 
@@ -164,6 +164,13 @@ class Timeline:
         """Draw what software did since the last exit, now that it is known what it took."""
         busy = self._left_at
         left, self._left = self._left, None
+        if self._price is not None:  # booked with the exit
+            spent = spent._replace(
+                exit=spent.exit + self._price.exit,
+                hypervisor=spent.hypervisor + self._price.hypervisor,
+                device=spent.device + self._price.device,
+            )
+            self._price = None
         if left is not None:
             yield from _part(left.track, busy, busy + spent.exit, "exit")
             busy += spent.exit
@@ -211,7 +218,8 @@ class Timeline:
 
     def _leave(self, vcpu: _Vcpu, leave: Leave) -> Iterator[Item]:
         yield from self._run(vcpu, leave)
-        self._left, self._left_at, self._cause = vcpu, leave.cycle, None
+        self._left, self._left_at, self._cause = vcpu, leave.left_at, None
+        self._price = leave.spent
         self._latest = vcpu
         if leave.is_stop:
             return
@@ -222,8 +230,8 @@ class Timeline:
         }  # fmt: skip
         if leave.physical:
             args["gpa"] = leave.physical
-        yield vcpu.begin(leave.cycle, f"EXIT:{name}", args)
-        yield Count(EXITS, leave.cycle, leave.sequence)
+        yield vcpu.begin(leave.left_at, f"EXIT:{name}", args)
+        yield Count(EXITS, leave.left_at, leave.sequence)
 
     def _run(self, vcpu: _Vcpu, leave: Leave) -> Iterator[Item]:
         """Draw the time from the entry to this exit, by what the ledger says of it."""
@@ -236,12 +244,11 @@ class Timeline:
             yield from _part(vcpu.track, at, at + cycles, name)
             at += cycles
         args: Args = {"rip": entered.rip, "cycle": entered.cycle}
-        end = leave.cycle - spent.exit - spent.walk - spent.idle
+        end = leave.left_at - spent.walk - spent.idle
         yield Begin(vcpu.track, at, "guest", args)
         yield End(vcpu.track, end)
         yield from _part(vcpu.track, end, end + spent.idle, "halted")
         yield from self._walks(vcpu, leave, end + spent.idle)
-        yield from _part(vcpu.track, leave.cycle - spent.exit, leave.cycle, "exit")
 
     def _inject(self, vcpu: _Vcpu, enter: Enter) -> Instant:
         vector = enter.event & 0xFF
@@ -257,8 +264,8 @@ class Timeline:
             return
         yield Begin(vcpu.track, at, "walk", {"walks": walks, "references": references})
         yield End(vcpu.track, at + leave.spent.walk)
-        yield Count(WALKS, leave.cycle, leave.walks)
-        yield Count(REFERENCES, leave.cycle, leave.references)
+        yield Count(WALKS, leave.left_at, leave.walks)
+        yield Count(REFERENCES, leave.left_at, leave.references)
 
     def _free_pcpu(self, cycle: int) -> Iterator[Item]:
         if self._on_pcpu is not None:
