@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
 
@@ -97,13 +97,11 @@ class Pcpu:
 
     @classmethod
     def of_model(cls, ram: Ram, clock: Clock, model: CpuModel) -> Self:
-        """Make one with a CPU model's address widths and all of VT-x that is implemented."""
-        widths = replace(
-            Capabilities.implemented(),
-            physical_bits=model.physical_bits,
-            linear_bits=model.linear_bits,
-        )
-        made = cls(ram, clock, widths)
+        """Make one with a CPU model's address widths and as much of VT-x as it allows.
+
+        Raises ModelError if that is more than is implemented.
+        """
+        made = cls(ram, clock, Capabilities.of_model(model))
         made.set_paging(model, Fidelity.LARGE)
         return made
 

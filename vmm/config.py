@@ -188,9 +188,11 @@ def _check_values(config: Config) -> None:
     for name in ("max_cycles", "max_instructions"):
         if (limit := getattr(config, name)) is not None:
             _in_range("--" + name.replace("_", "-"), limit, 1, (1 << 63) - 1)
-    if config.cpu_model not in model.names():
+    if not model.is_file(config.cpu_model) and config.cpu_model not in model.names():
         known = ", ".join(model.names())
-        raise UsageError(f"--cpu-model {config.cpu_model!r} is not known; use one of {known}")
+        raise UsageError(
+            f"--cpu-model {config.cpu_model!r} is not known; use one of {known}, or a FILE.toml"
+        )
     if config.kaslr is not None:
         _in_range("--kaslr", config.kaslr, 0, (1 << 63) - 1)
     if config.timeout is not None and not (0 < config.timeout < math.inf):

@@ -1,13 +1,17 @@
 """The VMX controls of a plain `vtx` guest, as DESIGN.md's "Exits under vtx" chooses them."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from hwmodel.arch.controls import PinBased, Primary, Secondary
+from hwmodel.arch.model import CpuModel
 from hwmodel.arch.msr import Msr
 from hwmodel.arch.vmcs import Field
+from hwmodel.arch.word import Word
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED, prepare
 from hwmodel.vmx.state import Vmcs
+from vmm.errors import UsageError
 from vmm.exits.cr import CR0_HOST_OWNED, CR4_GUEST_OWNED
 from vmm.memory.guest import GuestMemory
 
@@ -40,6 +44,14 @@ _SECONDARY: Final = Secondary.of(
     rdrand_exiting=1,
     rdseed_exiting=1,
 )
+
+
+def refuse_lacking(model: CpuModel, capabilities: Capabilities, more: Iterable[Word]) -> None:
+    """Raise UsageError if a CPU model does not allow what this hypervisor sets, or `more`."""
+    if missing := capabilities.missing((_PIN, _PRIMARY, _SECONDARY, *more)):
+        raise UsageError(
+            f"--cpu-model {model.name} does not allow {missing[0]}, which is needed; use another"
+        )
 
 
 def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, index: int) -> None:

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Final
 
+from hwmodel.arch.model import CpuModel
+from hwmodel.arch.sourced import ModelError
 from hwmodel.arch.vmcs import Field
+from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.state import GPR_NAMES
 from vmm.activity import Activity
 from vmm.apicv import pages_for_apics
@@ -11,6 +14,7 @@ from vmm.boot.memmap import ram_slots
 from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
 from vmm.config import Config, Mmu
+from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
 from vmm.memory.shadow.tables import pages_for_shadows
 from vmm.vcpu import Vcpu
@@ -20,6 +24,16 @@ _LONG_EFER: Final = 1 << 8 | 1 << 10
 _CODE: Final = {Mode.REAL16: 0x9B, Mode.PROT32: 0xC09B, Mode.LONG64: 0xA09B}
 _DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
 _TSS32_BUSY: Final = 0x8B
+
+
+def model_of(name: str) -> CpuModel:
+    """Return the CPU model of that name or file. Raises UsageError if it cannot be had."""
+    try:
+        model = CpuModel.load(name)
+        Capabilities.of_model(model)
+    except ModelError as error:
+        raise UsageError(f"--cpu-model {name}: {error}") from None
+    return model
 
 
 def make_memory(config: Config) -> GuestMemory:

@@ -6,16 +6,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
-from hwmodel.arch.model import CpuModel
 from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
-from vmm.apicv import ApicHardware
+from vmm.apicv import NEEDED, ApicHardware
 from vmm.boot.files import plan_for
 from vmm.config import Config, Wakeup
-from vmm.controls import write_msr_bitmap
+from vmm.controls import refuse_lacking, write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError, UsageError
@@ -28,7 +27,7 @@ from vmm.peripherals import Peripherals
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
-from vmm.start import load, make_memory, start, wake_long
+from vmm.start import load, make_memory, model_of, start, wake_long
 from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
@@ -69,7 +68,7 @@ class VM:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
         self.plan = plan_for(self.config)
-        self.model: Final = CpuModel.load(self.config.cpu_model)
+        self.model: Final = model_of(self.config.cpu_model)
         self.clock: Final = Clock()
         self.memory: Final = make_memory(self.config)
         self.pager: Final = Pager(self.clock, self.memory)
@@ -101,6 +100,7 @@ class VM:
             self.pcpu = Pcpu.of_model(self.memory.ram, self.clock, self.model)
         except EngineError as error:
             raise InternalError(f"the engine cannot be made: {error}") from None
+        refuse_lacking(self.model, self.pcpu.capabilities, NEEDED if self.config.apicv else ())
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory, self.model.features)
         self.board = self._make_board()

@@ -13,7 +13,9 @@ from typing import Self
 from hwmodel.arch.features import BY_NAME, NEEDS
 from hwmodel.arch.sourced import ModelError, SourcedTable
 from hwmodel.arch.speculation import ARCH_CAPABILITIES
+from hwmodel.arch.toml_lines import Lines
 from hwmodel.arch.translation import TranslationCaches
+from hwmodel.arch.vmx_model import VmxOffer
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "cascade-lake"
@@ -58,18 +60,25 @@ class CpuModel:
     """Names of bits in IA32_ARCH_CAPABILITIES."""
     caches: tuple[Cache, ...]
     translation: TranslationCaches
+    vmx: VmxOffer
 
     @classmethod
     def load(cls, name: str = DEFAULT_MODEL, folder: Path = MODELS) -> Self:
-        """The model of that name. Raises ModelError if there is none, or it makes no sense."""
-        path = folder / f"{name}.toml"
-        if name not in names(folder):
+        """The model of that name. Raises ModelError if there is none, or it makes no sense.
+
+        A name that ends in ".toml" is the path of a file.
+        """
+        path = Path(name) if is_file(name) else folder / f"{name}.toml"
+        if not is_file(name) and name not in names(folder):
             raise ModelError(f"no CPU model {name!r}; there are: {', '.join(names(folder))}")
         try:
-            raw = tomllib.loads(path.read_text())
+            text = path.read_text()
+            raw = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ModelError(f"{path.name}: not TOML: {error}") from None
-        return cls._from(SourcedTable(path.name, "", raw), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path}: cannot be read: {error}") from None
+        return cls._from(SourcedTable(path.name, "", raw, Lines.of(text)), path.stem)
 
     @classmethod
     def _from(cls, file: SourcedTable, name: str) -> Self:
@@ -93,14 +102,15 @@ class CpuModel:
             ),
             caches=tuple(_cache(row) for row in file.rows("caches")),
             translation=TranslationCaches.read(file),
+            vmx=VmxOffer.read(file),
         )
         for section in (identity, widths, clocks, file):
             section.done()
-        model.check(file.file)
+        model.check(file.file, file.lines)
         return model
 
-    def check(self, file: str) -> None:
-        """Raise ModelError, naming `file` and the key, for values that contradict each other."""
+    def check(self, file: str, lines: Lines | None = None) -> None:
+        """Raise ModelError, naming `file`, line and key, for values that contradict each other."""
         for wrong, complaint in (
             (len(self.vendor) != 12, f"identity.vendor {self.vendor!r} must have 12 characters"),
             (
@@ -125,7 +135,8 @@ class CpuModel:
             *self._feature_complaints(),
         ):
             if wrong:
-                raise ModelError(f"{file}: {complaint}")
+                place = f"{file}:{_line(lines, complaint)}" if lines else file
+                raise ModelError(f"{place}: {complaint}")
 
     def _feature_complaints(self) -> list[tuple[bool, str]]:
         unknown = [(True, f"features: unknown {name!r}") for name in self.features - set(BY_NAME)]
@@ -156,6 +167,19 @@ class CpuModel:
         changed = replace(self, features=features, linear_bits=linear)
         changed.check(f"CPU model {self.name}")
         return changed
+
+
+def is_file(name: str) -> bool:
+    """Whether a model is named by its file."""
+    return name.endswith(".toml")
+
+
+def _line(lines: Lines, complaint: str) -> int:
+    """Where the key stands that a complaint begins with, or the string that it quotes."""
+    path, quoted = complaint.split(maxsplit=1)[0], complaint.split("'")[1:2]
+    if path.endswith(":") and quoted:
+        return lines.line_of_name(path[:-1], quoted[0])
+    return lines.line(path)
 
 
 def names(folder: Path = MODELS) -> list[str]:

@@ -5,11 +5,13 @@ family = { value = 6, source = "where the 6 comes from" }
 
 from typing import TypeVar
 
+from hwmodel.arch.toml_lines import Lines
+
 T = TypeVar("T")
 
 
 class ModelError(ValueError):
-    """A model file that does not exist or makes no sense: one line, with file and key."""
+    """A model file that does not exist or makes no sense: one line, with file, line and key."""
 
 
 class SourcedTable:
@@ -18,12 +20,16 @@ class SourcedTable:
     Every method raises ModelError for a key that is missing or of the wrong type.
     """
 
-    def __init__(self, file: str, path: str, table: dict[str, object]) -> None:
+    def __init__(
+        self, file: str, path: str, table: dict[str, object], lines: Lines | None = None
+    ) -> None:
         self.file, self.path, self.table = file, path, dict(table)
+        self.lines = lines or Lines()
 
     def error(self, key: str, complaint: str) -> ModelError:
         """The error that says what is wrong with `key`, and where that is."""
-        return ModelError(f"{self.file}: {f'{self.path}.{key}'.strip('.')} {complaint}")
+        path = f"{self.path}.{key}".strip(".")
+        return ModelError(f"{self.file}:{self.lines.line(path)}: {path} {complaint}")
 
     def take(self, key: str, kind: type[T]) -> T:
         """The value of `key`, which must be exactly of this type."""
@@ -37,12 +43,13 @@ class SourcedTable:
     def section(self, key: str) -> "SourcedTable":
         """The table under `key`."""
         path = f"{self.path}.{key}".strip(".")
-        return SourcedTable(self.file, path, self.take(key, dict))
+        return SourcedTable(self.file, path, self.take(key, dict), self.lines)
 
     def rows(self, key: str) -> list["SourcedTable"]:
         """The tables of the array under `key`."""
+        path = f"{self.path}.{key}".strip(".")
         rows = enumerate(self.take(key, list))
-        return [SourcedTable(self.file, f"{key}[{index}]", row) for index, row in rows]
+        return [SourcedTable(self.file, f"{path}[{index}]", row, self.lines) for index, row in rows]
 
     def text(self, key: str) -> str:
         """A string."""

@@ -5,6 +5,7 @@ and an entry with it fails. Layouts are in "VMX Capability Reporting Facility". 
 allow less (`allows`), never more.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Self
@@ -20,9 +21,11 @@ from hwmodel.arch.controls import (
     Tertiary,
     VmFunction,
 )
+from hwmodel.arch.model import CpuModel
 from hwmodel.arch.msr import Msr
 from hwmodel.arch.registers import Cr0, Cr4, Efer
 from hwmodel.arch.vmcs import Field
+from hwmodel.arch.vmx_model import WORDS
 from hwmodel.arch.vmx_msrs import Basic, EptVpid, Misc
 from hwmodel.arch.word import Word
 
@@ -98,7 +101,13 @@ IMPLEMENTED: Final[dict[type[Word], Word]] = {
         load_debug_controls=1, ia32e_mode_guest=1, load_ia32_pat=1, load_ia32_efer=1
     ),
     VmFunction: VmFunction.of(eptp_switching=1),
-}
+    EptVpid: EptVpid.of(
+        execute_only=1, walk_length_4=1, walk_length_5=1, memory_type_uc=1, memory_type_wb=1,
+        pages_2m=1, pages_1g=1, invept=1, accessed_dirty=1, violation_information=1,
+        invept_single=1, invept_all=1, invvpid=1, invvpid_address=1, invvpid_single=1,
+        invvpid_all=1, invvpid_retaining_globals=1,
+    ),
+}  # fmt: skip
 
 CR0_FIXED0: Final = Cr0.of(pe=1, ne=1, pg=1)
 CR0_FIXED1: Final = Cr0(0xFFFF_FFFF)
@@ -159,6 +168,24 @@ class Capabilities:
         """Everything that the engine does."""
         return cls(dict(IMPLEMENTED))
 
+    @classmethod
+    def of_model(cls, model: CpuModel) -> Self:
+        """What a CPU model allows. Raises ModelError for a control that the engine has not."""
+        allowed = model.vmx.allowed()
+        for one in model.vmx.names:
+            if not WORDS[one.word].of(**{one.name: 1}) & IMPLEMENTED[WORDS[one.word]]:
+                raise one.refused("is allowed but not implemented; leave it out")
+        return cls(allowed, model.physical_bits, model.linear_bits)
+
+    def missing(self, words: Iterable[Word]) -> list[str]:
+        """Return the names of the controls in `words` that are not allowed."""
+        return [
+            name
+            for word in words
+            for name, part in type(word).layout.items()
+            if int(word) & part.mask & ~int(self.supported[type(word)])
+        ]
+
     def allowed(self, word: type[Word], *, true: bool = True) -> Allowed[Word]:
         """The settings that are allowed for one control word."""
         return _allowed(word, self.supported[word], true)  # type: ignore[arg-type]
@@ -181,13 +208,8 @@ class Capabilities:
     @property
     def ept_vpid(self) -> EptVpid:
         """IA32_VMX_EPT_VPID_CAP."""
-        return EptVpid.of(
-            execute_only=1, walk_length_4=1, walk_length_5=1, memory_type_uc=1, memory_type_wb=1,
-            pages_2m=1, pages_1g=1, invept=1,
-            accessed_dirty=self.ept_accessed_dirty, violation_information=1,
-            invept_single=1, invept_all=1, invvpid=1, invvpid_address=1, invvpid_single=1,
-            invvpid_all=1, invvpid_retaining_globals=1,
-        )  # fmt: skip
+        offered = EptVpid(self.supported.get(EptVpid, IMPLEMENTED[EptVpid]))
+        return offered.replace(accessed_dirty=self.ept_accessed_dirty and offered.accessed_dirty)
 
     @property
     def vm_functions(self) -> VmFunction:

@@ -80,7 +80,7 @@ def run(
         str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")
     ] = None,
     cpu_model: Annotated[
-        str | None, _text("--cpu-model", "NAME", "Processor [cascade-lake].")
+        str | None, _text("--cpu-model", "NAME|F.toml", "Processor [cascade-lake].")
     ] = None,
     trace: Annotated[str | None, _text("--trace", "F.perfetto|F.txt", _TRACE)] = None,
     stats: Annotated[

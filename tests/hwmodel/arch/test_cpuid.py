@@ -123,15 +123,15 @@ def test_an_unknown_model_is_refused_with_those_there_are() -> None:
 
 EMPTIED = "Xeon Scalable (2nd generation): no 5-level paging"
 SPOILED = [
-    ("stepping = {", "steping = {", r"bad\.toml: identity\.stepping is missing"),
-    ("value = 85", 'value = "85"', r"bad\.toml: identity\.model\.value must be a int, not '85'"),
-    ("[address_bits]", "colour = 1\n[address_bits]", r"bad\.toml: identity\.colour is unknown"),
-    ("value = 46", "value = 60", r"address_bits\.physical 60 must be 32 to 52"),
+    ("stepping = {", "steping = {", r"bad\.toml:3: identity\.stepping is missing"),
+    ("value = 85", 'value = "85"', r"bad\.toml:7: identity\.model\.value must be a int, not '85'"),
+    ("[address_bits]", "colour = 1\n[address_bits]", r"bad\.toml:10: identity\.colour is unknown"),
+    ("value = 46", "value = 60", r"bad\.toml:11: address_bits\.physical 60 must be 32 to 52"),
     ("value = 48", "value = 57", r"address_bits\.linear 57 must be 57 with la57, else 48"),
     ("25_000_000,", "24_000_000,", r"clocks\.tsc_hz 2500000000 must be a multiple of"),
-    ('"adx"', '"avx9"', r"features: unknown 'avx9'"),
-    ('"nx", ', "", r"features: 'lm' needs 'nx'"),
-    ("GenuineIntel", "Genuine", r"identity\.vendor 'Genuine' must have 12 characters"),
+    ('"adx"', '"avx9"', r"bad\.toml:25: features: unknown 'avx9'"),
+    ('"nx", ', "", r"bad\.toml:29: features: 'lm' needs 'nx'"),
+    ("GenuineIntel", "Genuine", r"bad\.toml:4: identity\.vendor 'Genuine' must have 12 characters"),
     (EMPTIED, "", r"address_bits\.linear\.source is empty"),
     ("[clocks]", "[clocks", r"bad\.toml: not TOML"),
 ]
