@@ -51,14 +51,25 @@ void blocks_forget(struct engine *e)
 {
     e->block_count = 0;
     e->length_count = 0;
+    e->oldest_code = e->newest_code = NULL;
     e->block = NULL;
     e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
     *e->block_data = &e->blocks[0];
 }
 
+/* Unicorn must not find its buffer full: it then drops all translations within a block, and forgets that the next one is
+ * to be of one instruction (is_second_try()). */
 bool blocks_nearly_full(const struct engine *e)
 {
-    return e->block_count > BLOCK_RECORDS - 1024 || e->length_count > LENGTH_BYTES - (1 << 16);
+    return e->block_count > BLOCK_RECORDS - 1024 || e->length_count > LENGTH_BYTES - (1 << 16) ||
+           e->newest_code - e->oldest_code > CODE_BUFFER_BYTES - (4 << 20);
+}
+
+static void note_code(struct engine *e, const uint8_t *at)
+{
+    if (!e->oldest_code)
+        e->oldest_code = at;
+    e->newest_code = at > e->newest_code ? at : e->newest_code;
 }
 
 /* Unicorn hands out the address of its struct hook as the handle; prove where begin, end and user data stand. */
@@ -301,10 +312,16 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
         e->core->rip = (uint32_t)e->core->rip;
         leave_block(e, TRAP_AGAIN);
     }
-    if (back)
+    if (back) {
         skip_exit_check(e, back);
+        note_code(e, back);
+    }
     struct block *baked = b;
     b = identify(e, b, pc, size, &left);
+    if (unlikely(blocks_nearly_full(e))) {
+        e->rep_pc = rep == pc ? rep : NO_REP;
+        leave_block(e, TRAP_AGAIN);
+    }
     check_boundary(e);
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
@@ -312,7 +329,7 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     e->block = b;
     e->retired += b->counted;
     if (b->flags & BLOCK_REP)
-        e->rep_pc = rep == pc ? pc : pc + b->size - e->lengths[b->lengths + b->total - 1];
+        e->rep_pc = pc + b->size - e->lengths[b->lengths + b->total - 1];
     update_limit(e);
     if (back && b == baked && b->pc == pc)
         inline_hook(e, b, back);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define NO_CODE_HOOK 0xfffffffffffffff0ull
-enum { CODE_BUFFER_BYTES = 96 << 20, ATTEMPTS_MAX = 100000 };
+enum { ATTEMPTS_MAX = 100000 };
 
 static bool fail(struct engine *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static bool fail(struct engine *e, const char *format, ...)
@@ -158,6 +158,7 @@ static void drop_translations(struct engine *e)
 {
     lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0));
     blocks_forget(e);
+    e->counters.drops++;
 }
 
 /* Unicorn came back: because an exit is ready, a fill was refused, or it has nothing more to say. */

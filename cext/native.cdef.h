@@ -165,6 +165,7 @@ struct engine_counters {
     uint64_t blocks_seen;          /* translated blocks */
     uint64_t hooked;               /* blocks translated again because of a sensitive instruction */
     uint64_t inlined;              /* blocks whose hook was replaced by its fast way */
+    uint64_t drops;                /* times that all translations were dropped, their room nearly used up */
     uint64_t steps;                /* single steps taken to land an event exactly */
     uint64_t privilege_slips;      /* blocks that were caught before they ran at CPL 0 */
     uint64_t code_pages, demotions;

@@ -10,7 +10,7 @@
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE };
 
-enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
 struct block {
@@ -82,6 +82,7 @@ struct engine {
     /* blocks */
     struct block *blocks;
     uint32_t block_count;
+    const uint8_t *oldest_code, *newest_code;      /* in Unicorn's buffer, since all translations were dropped */
     uint8_t *lengths;
     uint32_t length_count;
     struct block scratch;

@@ -298,7 +298,7 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
     if (vector != TRAP_AGAIN && vector != TRAP_STOP)
         dispatch(e, vector);
     check_progress(e);
-    if (e->exit_ready || is_halted(e))
+    if (e->exit_ready || is_halted(e) || blocks_nearly_full(e))
         lib.uc_emu_stop(uc);
     update_limit(e);
 }

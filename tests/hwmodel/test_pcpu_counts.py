@@ -253,3 +253,43 @@ def test_a_loop_that_loads_cr3_needs_no_hook_and_no_step(bare: Make) -> None:
     counters = machine.pcpu.counters()
     assert machine.regs.rcx == 0
     assert (counters["hooked"], counters["steps"]) == (0, 0)
+
+
+def test_translations_are_dropped_before_their_buffer_is_full(bare: Make) -> None:
+    """565,800 instructions in a row fill it; each fiftieth block stores into itself, counted once.
+
+    MOV's immediate, 0x90, goes over the opcode behind it: NOP; ADD EAX, [RCX] stand there then.
+    """
+    machine = bare()
+    plain = b"\x80\x03\x01" * 123  # add byte [rbx], 1
+    own = b"\xb0\x90\x88\x05\x00\x00\x00\x00" + b"\x80\x03\x01" * 120
+    machine.poke(2 * MIB, (plain * 49 + own) * 92 + b"\xc3")
+    machine.load("mov ebx, 0x9800; mov ebp, 0x200000; call rbp; hlt")
+    machine.enter()
+    assert machine.pcpu.instructions == 4 + 123 * 50 * 92
+    assert machine.pcpu.counters()["drops"] == 1
+
+
+def overwrites_itself(bare: Make) -> Bare:
+    """A REP MOVSB whose first iteration makes a NOP of its first prefix: a random program did."""
+    machine = bare()
+    machine.poke(CODE + 0x800, b"\x90\xf3\xa4" + b"\x90" * 5)
+    machine.load("nop; nop")
+    machine.poke(CODE + 2, b"\x67\xf3\xa4" + b"\x90" * 8 + b"\xf4")
+    machine.regs.rsi, machine.regs.rdi, machine.regs.rcx = CODE + 0x800, CODE + 2, 8
+    return machine
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
+def test_a_rep_that_overwrites_itself_stops_where_single_steps_stop(bare: Make, size: int) -> None:
+    def trail(size: int) -> dict[int, tuple[int, int]]:
+        machine, seen = overwrites_itself(bare), {}
+        while machine.regs.rip < CODE + 0xD:
+            before = machine.pcpu.instructions
+            machine.enter(machine.clock.now + size)
+            assert machine.pcpu.instructions > before
+            seen[machine.pcpu.instructions] = (machine.regs.rip, machine.regs.rcx)
+        return seen
+
+    single, several = trail(1), trail(size)
+    assert several == {count: single[count] for count in several}
