@@ -128,7 +128,7 @@ static void scan(struct engine *e, struct block *b)
     b->lengths = e->length_count;
     while (at < end && lib.cs_disasm_iter(handle, &at, &all, &address, e->scan)) {
         if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
-            b->flags |= BLOCK_SENSITIVE;
+            b->flags |= BLOCK_SENSITIVE | (is_replaced(e->scan->id) ? BLOCK_REPLACED : 0);
             b->sensitive = (uint16_t)(e->scan->address - b->real_pc);
         }
         add_instruction(e, b, e->scan->size);
@@ -175,6 +175,7 @@ static void __attribute__((noreturn)) retranslate(struct engine *e, struct block
     uint64_t hpa;
     *e->code_begin = *e->code_end = hook;
     e->counters.hooked++;
+    e->counters.patched_sites += hook != NO_CODE_HOOK && b->flags & BLOCK_REPLACED && is_deprivileged(e);
     if (code_page(e, b->real_pc, &hpa))
         lib.internal.tb_invalidate(e->uc, hpa, hpa + 1);
     b->pc = BLOCK_UNSEEN;

@@ -42,6 +42,8 @@ static int core_iopl(const struct engine *e)
 {
     if (e->cpl == 3)
         return e->iopl;            /* also V8086, where IOPL 3 decides */
+    if (is_deprivileged(e))
+        return 0;
     return e->cpl <= e->iopl ? core_cpl(e) : 0;
 }
 

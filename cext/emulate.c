@@ -108,7 +108,7 @@ static bool port_access(struct engine *e, const struct insn *i)
     uint8_t op = i->opcode[0];
     bool in = !(op & 2), immediate = op < 0xe8;
     uint32_t size = port_size(i), port = immediate ? (uint8_t)i->immediate : (uint16_t)e->core->regs[RDX];
-    if (!port_allowed(e, port, size))
+    if (!is_deprivileged(e) && !port_allowed(e, port, size))
         return false;
     if (unlikely(e->debug.io))
         debug_note_port(e, port, size);
@@ -126,7 +126,7 @@ static bool port_string(struct engine *e, const struct insn *i)
     int seg = in ? ES : i->is_memory ? i->seg : DS;
     uint64_t offset = e->core->regs[in ? RDI : RSI];
     offset = i->address_size == 8 ? offset : i->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
-    if (!port_allowed(e, port, size))
+    if (!is_deprivileged(e) && !port_allowed(e, port, size))
         return false;
     if (unlikely(e->debug.io))
         debug_note_port(e, port, size);
@@ -220,6 +220,7 @@ static bool iret(struct engine *e, const struct insn *i)
     struct pending *p = &e->pending;
     if (!done && blocked && p->kind == PENDING_EXIT && (p->reason == EXIT_EPT_VIOLATION || p->reason == EXIT_PML_FULL))
         p->qualification |= 1 << 12;
+    e->vcpu->permitted &= !done;
     return done;
 }
 
@@ -241,10 +242,14 @@ static bool do_far(struct engine *e, const struct insn *i)
 
 bool do_sensitive(struct engine *e, const struct insn *i)
 {
+    bool known = false;
     if (has_fragile_flags(i->id, i->opcode, i->modrm))
         return op_fragile_flags(e, i);
     if (i->prefix_lock || i->useless_vex)
         return raise_fault(e, 6, 0);
+    count_replaced(e, i);
+    if (is_deprivileged(e) && (trap_replaced(e, i, &known), known))
+        return false;
     switch (i->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return pushf(e, i);
     case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ: return popf(e, i);

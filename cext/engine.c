@@ -281,5 +281,5 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     v->paused = is_stop(e);
     v->pause_seen &= v->paused;
     *record = e->exit;
-    return record->reason;
+    return exit_code(record);
 }

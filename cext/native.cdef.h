@@ -26,6 +26,14 @@ struct vmx_capabilities {
     uint64_t root_is_long_mode;
 };
 
+/* What a guest of the trap technique asked for, beyond the instructions that have an exit reason of their own. */
+enum {
+    OPERATION_CLI = 0x80, OPERATION_STI, OPERATION_PUSHF, OPERATION_POPF, OPERATION_IRET, OPERATION_LGDT, OPERATION_LIDT,
+    OPERATION_LLDT, OPERATION_LTR, OPERATION_SGDT, OPERATION_SIDT, OPERATION_SLDT, OPERATION_STR, OPERATION_SMSW,
+    OPERATION_SWAPGS, OPERATION_SYSCALL, OPERATION_SYSRET, OPERATION_SYSENTER, OPERATION_SYSEXIT, OPERATION_CLAC,
+    OPERATION_STAC, OPERATION_INT
+};
+
 /* One exit, as the VMCS exit-information fields would show it. 64-bit words in this order. */
 struct exit_record {
     uint64_t reason;               /* basic exit reason, or STOP_* */
@@ -42,6 +50,7 @@ struct exit_record {
     uint64_t instructions;         /* retired on this engine since it was made */
     uint64_t cycles;               /* the engine's clock */
     uint64_t sequence;             /* number of this exit on this engine, from 1 */
+    uint64_t operation;            /* under the trap technique: what instruction it was, an exit reason or OPERATION_*; else 0 */
 };
 
 /* Where each cycle went: see ledger.h. */
@@ -49,11 +58,11 @@ enum ledger_heading {
     LEDGER_GUEST, LEDGER_WALK, LEDGER_EXIT, LEDGER_ENTRY, LEDGER_HYPERVISOR, LEDGER_DEVICE, LEDGER_INJECTION, LEDGER_STEAL, LEDGER_IDLE,
     LEDGER_HEADINGS,
 };
-enum { REASONS = 128 };            /* basic exit reasons are below */
+enum { REASONS = 160 };            /* basic exit reasons are below 0x80, OPERATION_* above */
 struct ledger {
     uint64_t cycles[9];            /* by heading */
-    uint64_t exits[128];           /* by basic exit reason: how many, and what they cost from exit to entry */
-    uint64_t exit_cycles[128];
+    uint64_t exits[160];           /* by exit reason or operation: how many, and what they cost from exit to entry */
+    uint64_t exit_cycles[160];
 };
 
 /* The part of a virtual CPU that the VMCS does not hold. */
@@ -86,6 +95,8 @@ struct vcpu {
     uint64_t pause_seen, pause_first, pause_last;  /* cycles of PAUSEs since the entry */
     uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */
     uint64_t region;               /* its physical address, or ~0 where it has none */
+    /* The trap technique (deprivileged.c): on; and whether the IRET at that RIP may run, software having seen it. */
+    uint64_t deprivileged, permitted, permitted_rip;
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
     uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
     struct ledger ledger;          /* its own part of the processor's */
@@ -145,7 +156,7 @@ struct walk_outcome {
 /* What events cost, in cycles; by a CPU model and what is known of hypervisors on it. */
 struct event_costs {
     uint64_t vm_exit, vm_entry;    /* the hardware's part */
-    uint64_t handler[128];         /* by basic exit reason: software, with its VMREADs and VMWRITEs */
+    uint64_t handler[160];         /* by exit reason or operation: software, with its VMREADs and VMWRITEs */
     uint64_t exception, interrupt; /* delivery through the IDT: of a fault; of an interrupt, INT n, INT3 */
     uint64_t kick;                 /* to make a running guest take an event */
     uint64_t far_device;           /* a device that is modelled in user space, beside its handler */
@@ -167,6 +178,7 @@ struct engine_counters {
     uint64_t inlined;              /* blocks whose hook was replaced by its fast way */
     uint64_t drops;                /* times that all translations were dropped, their room nearly used up */
     uint64_t steps;                /* single steps taken to land an event exactly */
+    uint64_t patched, patched_sites;   /* trap technique: replaced instructions, executed and translated */
     uint64_t privilege_slips;      /* blocks that were caught before they ran at CPL 0 */
     uint64_t code_pages, demotions;
 };
@@ -205,7 +217,7 @@ int engine_invept(struct engine *engine, uint32_t type, uint64_t eptp);
 void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPID 0 of the VPID that ran last */
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
-uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->reason */
+uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->operation, else ->reason */
 /* The checks of an entry, in the manual's order. Which one failed last, or -1; `skip` >= 0 leaves one out (make mutate). */
 void engine_set_capabilities(struct engine *engine, const struct vmx_capabilities *capabilities);
 int entry_check_count(void);
@@ -230,7 +242,7 @@ uint64_t engine_settle(struct engine *engine, struct vcpu *vcpu);
 void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);
 struct ledger *engine_ledger(struct engine *engine);       /* the headings sum to the clock */
 const struct engine_counters *engine_counters(const struct engine *engine);
-/* Exits by basic reason (128 counts), and the newest HISTORY of them: number n stands at [n % HISTORY]. */
+/* Exits by basic reason (REASONS counts), and the newest HISTORY of them: number n stands at [n % HISTORY]. */
 enum { HISTORY = 1024 };
 const uint64_t *engine_exits_by_reason(const struct engine *engine);
 const struct exit_record *engine_history(const struct engine *engine);

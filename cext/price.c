@@ -107,7 +107,7 @@ void charge_exit(struct engine *e)
     const struct event_costs *c = &e->price.costs;
     if (!e->price.on || e->exit.reason >= REASONS)
         return;
-    uint32_t reason = (uint32_t)e->exit.reason;
+    uint32_t reason = (uint32_t)exit_code(&e->exit);
     ledger_book_exit(e, LEDGER_EXIT, c->vm_exit, reason);
     ledger_book_exit(e, LEDGER_HYPERVISOR, c->handler[reason], reason);
     if (is_far_device(e, reason))

@@ -97,6 +97,8 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
     case X86_INS_SGDT: case X86_INS_SIDT: case X86_INS_SLDT: case X86_INS_STR: case X86_INS_SMSW:
     case X86_INS_WRFSBASE: case X86_INS_WRGSBASE: case X86_INS_RDPKRU: case X86_INS_WRPKRU:
         return true;
+    case X86_INS_CLI: case X86_INS_STI:                /* with IOPL 3, ring 3 has the interrupt flag */
+        return is_deprivileged(e) && e->cpl == 3 && e->iopl == 3;
     case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETF: case X86_INS_RETFQ:
     case X86_INS_LAR: case X86_INS_LSL: case X86_INS_VERR: case X86_INS_VERW: case X86_INS_ARPL:
         return !in_real_mode(e) && !(e->core->eflags & 1 << 17);

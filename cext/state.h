@@ -23,7 +23,7 @@ struct block {
     uint16_t sensitive;            /* offset of the first instruction that must trap */
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
 };
-enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32 };
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32, BLOCK_REPLACED = 64 };
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
@@ -261,6 +261,15 @@ bool begins_block(const struct engine *e, const uint8_t *code, size_t size);
 bool has_useless_vex(const struct engine *e, const cs_insn *i);
 bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 
+/* deprivileged.c: the trap technique. *known = false: none of its business */
+bool is_deprivileged(const struct engine *e);
+bool trap_ring0(struct engine *e, const struct insn *i);
+bool trap_interrupt_flag(struct engine *e, const struct insn *i, bool *known);
+bool trap_replaced(struct engine *e, const struct insn *i, bool *known);
+bool is_replaced(unsigned id);
+void count_replaced(struct engine *e, const struct insn *i);
+void name_operation(struct engine *e);
+
 /* flagged.c */
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
 bool op_fragile_flags(struct engine *e, const struct insn *i);
@@ -328,6 +337,8 @@ uint32_t flags_to_access_rights(uint32_t flags);
 uint32_t access_rights_to_flags(uint32_t rights);
 
 static inline uint64_t cycles_now(const struct engine *e) { return e->retired + e->skew; }
+/* What an exit goes by: its operation under the trap technique, else its reason. */
+static inline uint64_t exit_code(const struct exit_record *x) { return x->operation ? x->operation : x->reason; }
 static inline uint64_t *field(struct engine *e, int index) { return &e->vcpu->field[index]; }
 
 #endif

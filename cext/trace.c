@@ -244,8 +244,8 @@ void trace_exit(struct engine *e)
     const struct exit_record *x = &e->exit;
     uint32_t n = number_of(t, v);
     look_at_ledger(e);
-    if (t->sums && (x->reason & 0xffff) < REASONS)
-        sum_exit(t, n, left_at(e), x->reason & 0xffff);
+    if (t->sums && (exit_code(x) & 0xffff) < REASONS)
+        sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
     uint64_t *w = room(t, WORDS);
     if (!w)
         return;
@@ -253,7 +253,7 @@ void trace_exit(struct engine *e)
     w[1] = x->cycles;
     w[2] = x->instructions;
     w[3] = x->sequence;
-    w[4] = x->reason;
+    w[4] = exit_code(x);
     w[5] = x->qualification;
     w[6] = x->guest_linear;
     w[7] = x->guest_physical;

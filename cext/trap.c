@@ -29,7 +29,7 @@ static uint64_t event_info(const struct event *ev)
 static bool is_intercepted(struct engine *e, const struct event *ev)
 {
     if (ev->type != EVENT_HARDWARE_EXCEPTION && ev->type < EVENT_PRIVILEGED_SOFTWARE_EXCEPTION)
-        return false;
+        return ev->type == EVENT_SOFTWARE_INTERRUPT && is_deprivileged(e);
     uint64_t bitmap = *field(e, VMCS_EXCEPTION_BITMAP);
     if (ev->vector != VECTOR_PF)
         return bitmap >> ev->vector & 1;
@@ -40,7 +40,7 @@ static bool is_intercepted(struct engine *e, const struct event *ev)
 static void exit_for_exception(struct engine *e, const struct event *ev)
 {
     uint64_t qualification = ev->vector == VECTOR_PF ? ev->cr2 : ev->vector == VECTOR_DB ? ev->dr6 : 0;
-    fill_exit(e, EXIT_EXCEPTION_NMI, qualification, ev->type >= EVENT_PRIVILEGED_SOFTWARE_EXCEPTION ? ev->instruction_length : 0);
+    fill_exit(e, EXIT_EXCEPTION_NMI, qualification, ev->type >= EVENT_SOFTWARE_INTERRUPT ? ev->instruction_length : 0);
     e->exit.interruption_info = event_info(ev);
     e->exit.interruption_error = ev->has_error ? ev->error : 0;
 }

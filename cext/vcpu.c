@@ -40,6 +40,7 @@ void vcpu_skip(struct vcpu *v, uint64_t length)
     if (*flags >> 8 & 1)
         v->field[VMCS_GUEST_PENDING_DBG_EXCEPTIONS] |= 1 << 14;
     v->retire++;
+    v->permitted = 0;
 }
 
 void vcpu_skip_exit(struct vcpu *v) { vcpu_skip(v, v->field[VMCS_VM_EXIT_INSTRUCTION_LEN]); }

@@ -218,8 +218,8 @@ static void remember_exit(struct engine *e)
         return;
     e->exit.sequence = ++e->counters.exits;
     e->by_reason[reason]++;
-    e->ledger.exits[reason]++;
-    e->vcpu->ledger.exits[reason]++;
+    e->ledger.exits[exit_code(&e->exit) & 0xffff]++;
+    e->vcpu->ledger.exits[exit_code(&e->exit) & 0xffff]++;
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
@@ -271,7 +271,8 @@ static void show_code(struct engine *e)
     v->cpl = (uint64_t)e->cpl;
     v->code_bytes = 0;
     bool page_fault = e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & 0xff) == 14;
-    if (!for_memory && e->exit.reason != EXIT_IO_INSTRUCTION && !page_fault)
+    bool for_port = e->exit.reason == EXIT_IO_INSTRUCTION || e->exit.operation == EXIT_IO_INSTRUCTION;
+    if (!for_memory && !for_port && !page_fault)
         return;
     linear_rip(e, &linear);
     v->code_bytes = peek_code(e, linear, v->code, 15);
@@ -282,6 +283,8 @@ void publish_exit(struct engine *e)
 {
     const struct exit_record *x = &e->exit;
     ledger_settle(e);
+    if (is_deprivileged(e))
+        name_operation(e);
     charge_exit(e);
     ledger_check(e);
     e->exit.instructions = e->retired;

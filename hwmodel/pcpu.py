@@ -148,7 +148,7 @@ class Pcpu:
         return enter
 
     def exits_by_name(self) -> dict[str, int]:
-        """Return how many exits there were, by the kernel's name."""
+        """Return how many exits the processor made, by the kernel's name of its reason."""
         counts = enumerate(ffi.unpack(lib.engine_exits_by_reason(self._native), lib.REASONS))
         return {ExitReason(number).name: count for number, count in counts if count}
 

@@ -156,9 +156,12 @@ class Config:
         for name, value in options.items():
             if value is not None:
                 parsed.update(_PARSERS.get(name, _keep)(name, value))
+        if parsed.get("technique") in _SHADOWED:
+            parsed.setdefault("mmu", Mmu.SHADOW)
         return cls(**parsed)
 
 
+_SHADOWED = (Technique.TRAP,)  # techniques without VT-x, which have no EPT
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([KMGT]?)(?:I?B)?")
 
@@ -185,6 +188,13 @@ def _check_values(config: Config) -> None:
         )
     if config.memory % 4096:
         raise UsageError(f"--memory {config.memory} is not a multiple of 4K; write 64M or 1G")
+    if config.technique in _SHADOWED and config.mmu is Mmu.EPT:
+        raise UsageError(
+            f"--mmu ept needs VT-x, which --technique {config.technique} does without; "
+            "use --mmu shadow, or leave it out"
+        )
+    if config.technique is Technique.PV and config.mmu is Mmu.SHADOW:
+        raise UsageError("--mmu shadow: a pv guest writes its real page tables; leave it out")
     for name in ("max_cycles", "max_instructions"):
         if (limit := getattr(config, name)) is not None:
             _in_range("--" + name.replace("_", "-"), limit, 1, (1 << 63) - 1)
@@ -205,8 +215,8 @@ def _check_built(config: Config) -> None:
     """Refuse, in one sentence, what a later version does."""
     if config.apicv and config.technique is not Technique.VTX:
         raise UsageError(f"--apicv is VT-x's; leave it out with --technique {config.technique}")
-    if config.technique is not Technique.VTX:
-        raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx")
+    if config.technique not in (Technique.VTX, Technique.TRAP):
+        raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx or trap")
     if config.timing is not Timing.FAST:
         raise NotBuiltError(f"--timing {config.timing} is not built yet; use fast")
     for name, option in _UNBUILT.items():

@@ -14,7 +14,7 @@ from vmm.apicv import ApicHardware, VirtualApic, deliver_virtual
 from vmm.controls import set_controls
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
-from vmm.exits.table import HANDLERS, SHADOW_HANDLERS
+from vmm.exits.table import HANDLERS, SHADOW_HANDLERS, TRAP_HANDLERS
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
@@ -22,6 +22,7 @@ from vmm.memory.shadow.tables import ShadowTables
 from vmm.outcome import Outcome
 from vmm.pv.roster import Roster
 from vmm.technique.shadow import Shadow
+from vmm.technique.trap import Trap
 from vmm.watchers import Watchers
 
 StopGuest = Callable[..., None]
@@ -47,6 +48,8 @@ class Surroundings:
     """End the turn that runs in favour of another vCPU, if that one could run."""
     shadow_tables: ShadowTables | None = None
     apic_hardware: ApicHardware | None = None
+    traps: bool = False
+    """Whether the guest is held by the trap technique."""
 
 
 class Vcpu(DialectView):
@@ -72,10 +75,12 @@ class Vcpu(DialectView):
         self.gave_turn = False
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
-        self.shadow = self._make_shadow(around.shadow_tables)
+        self.shadow = self._make_shadow(around)
         native = self.pcpu.entry_of(self.vmcs)
         self.enter: Final = self.shadow.entry_of(native) if self.shadow else native
-        self.handlers: Final = SHADOW_HANDLERS if self.shadow else HANDLERS
+        self.handlers: Final = (
+            TRAP_HANDLERS if around.traps else SHADOW_HANDLERS if self.shadow else HANDLERS
+        )
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
@@ -85,11 +90,12 @@ class Vcpu(DialectView):
         self.deliver_pending: Final = deliver_virtual if self.apicv else deliver_pending
         self.reset()
 
-    def _make_shadow(self, tables: ShadowTables | None) -> Shadow | None:
-        if tables is None:
+    def _make_shadow(self, around: Surroundings) -> Shadow | None:
+        if around.shadow_tables is None:
             return None
         has_1g = "pdpe1gb" in self.cpuid.model.features
-        return Shadow(self.vmcs, self.pcpu, self.memory, tables, has_1g)
+        technique = Trap if around.traps else Shadow
+        return technique(self.vmcs, self.pcpu, self.memory, around.shadow_tables, has_1g)
 
     def reset(self) -> None:
         """Power-up: registers, controls, nothing pending."""

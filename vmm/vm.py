@@ -13,7 +13,7 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
 from vmm.apicv import NEEDED, ApicHardware
 from vmm.boot.files import plan_for
-from vmm.config import Config, Wakeup
+from vmm.config import Config, Technique, Wakeup
 from vmm.controls import refuse_lacking, write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
@@ -148,6 +148,7 @@ class VM:
             lambda index: self.scheduler.give_turn(index),
             shadow_tables_of(self.memory, self.pcpu),
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
+            self.config.technique is Technique.TRAP,
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))

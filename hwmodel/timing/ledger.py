@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.operations import Operation
 
 
 class Heading(StrEnum):
@@ -53,7 +54,7 @@ class Exits(Mapping[str, ExitCost]):
         self._costs = costs
 
     def __getitem__(self, name: str) -> ExitCost:
-        if name not in ExitReason.__members__:
+        if name not in ExitReason.__members__ and name not in Operation.__members__:
             raise KeyError(f"{name!r} is no exit reason; vm.ledger.exits lists those that happened")
         return self._costs.get(name, ExitCost())
 
@@ -109,7 +110,7 @@ def read_account(native: Any, completed: int = 0) -> Account:
     counts, cycles = list(native.exits), list(native.exit_cycles)
     costs = {
         reason.name: ExitCost(counts[reason], cycles[reason])
-        for reason in ExitReason
+        for reason in (*ExitReason, *Operation)
         if counts[reason]
     }
     return Account(headings, Exits(costs))

@@ -3,10 +3,11 @@
 from typing import Any, Final
 
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.operations import Operation
 from hwmodel.cpu.unicorn import ffi, lib
 
 _ENTRY_FAILURE: Final = 1 << 31
-_NAMES: Final = {int(reason): reason.name for reason in ExitReason}
+_NAMES: Final = {int(reason): reason.name for reason in (*ExitReason, *Operation)}
 DEADLINE: Final[int] = lib.STOP_DEADLINE
 INTERRUPTED: Final[int] = lib.STOP_INTERRUPTED
 INTERNAL: Final[int] = lib.STOP_INTERNAL
@@ -24,12 +25,14 @@ _STOPS: Final = {
 class Exit:
     """Why `Pcpu.enter` came back: a view of the C engine's exit record.
 
-    Below 0x100 `reason` is the basic exit reason (see `ExitReason`); above, one of the engine's own
-    stops: DEADLINE, INTERRUPTED, INTERNAL; VM_FAIL when there was no entry (the qualification is
-    the VM-instruction error), VMX_ABORT when there could be no exit. Addresses are bytes, `cycle`
-    and `instructions` are the engine's counts at the exit. `handled` is for an observer that wants
-    no handler to run. The one that `enter` returns is overwritten by the next entry; `copy()` keeps
-    it.
+    Below 0x80 `reason` is the basic exit reason (see `ExitReason`). Under the trap technique an
+    exit goes by its operation: the basic reason that an instruction has under VT-x, or an
+    `Operation` from 0x80; `hardware_reason` is what the processor saw. From 0x100 it is one of the
+    engine's own stops: DEADLINE, INTERRUPTED, INTERNAL; VM_FAIL when there was no entry (the
+    qualification is the VM-instruction error), VMX_ABORT when there could be no exit. Addresses are
+    bytes, `cycle` and `instructions` are the engine's counts at the exit. `handled` is
+    for an observer that wants no handler to run. The one that `enter` returns is overwritten by the
+    next entry; `copy()` keeps it.
     """
 
     __slots__ = ("_record", "handled", "reason")
@@ -37,7 +40,7 @@ class Exit:
     def __init__(self, record: Any) -> None:
         """View a C `struct exit_record *`."""
         self._record = record
-        self.reason: int = record.reason & 0xFFFF
+        self.reason: int = record.operation or record.reason & 0xFFFF
         self.handled = False
 
     def copy(self) -> "Exit":
@@ -61,6 +64,16 @@ class Exit:
     def name(self) -> str:
         """The kernel's name of the reason."""
         return _NAMES.get(self.reason) or _STOPS.get(self.reason) or f"REASON_{self.reason}"
+
+    @property
+    def hardware_reason(self) -> int:
+        """The basic exit reason: EXCEPTION_NMI for what was trapped and emulated."""
+        return self._record.reason & 0xFFFF
+
+    @property
+    def hardware_name(self) -> str:
+        """What the processor saw, by the kernel's name."""
+        return _NAMES.get(self.hardware_reason) or self.name
 
     @property
     def is_entry_failure(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm.config import Config, Module, Stats, Technique, parse_size, size_text
+from vmm.config import Config, Mmu, Module, Stats, Technique, parse_size, size_text
 from vmm.errors import NotBuiltError, UsageError
 
 
@@ -56,6 +56,8 @@ def test_defaults_are_those_of_the_design() -> None:
         ({"cmdline": "a\0b"}, "zero byte"),
         ({"nonsense": 1}, "nonsense"),
         ({"technique": "vmx"}, "vtx, trap, pv, svm"),
+        ({"technique": "trap", "mmu": "ept"}, "--mmu ept needs VT-x"),
+        ({"technique": "pv", "mmu": "shadow"}, "--mmu shadow"),
         ({"cpu_model": "z80"}, "cascade-lake, sapphire-rapids"),
     ],
 )
@@ -69,13 +71,21 @@ def test_refused(options: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"technique": "trap"}, {"timing": "detailed"},
+        {"technique": "pv"}, {"technique": "svm"}, {"timing": "detailed"},
         {"trace": "t"}, {"gdb": 1234}, {"wait": True},
     ],
 )  # fmt: skip
 def test_not_built_yet(options: dict[str, Any]) -> None:
     with pytest.raises(NotBuiltError, match="not built yet"):
         Config.of(**options)
+
+
+def test_a_technique_without_vtx_has_shadow_tables() -> None:
+    assert Config.of(technique="trap").mmu is Mmu.SHADOW
+    assert Config.of(technique="trap", mmu="shadow").mmu is Mmu.SHADOW
+    assert Config.of(technique="vtx").mmu is Mmu.EPT
+    with pytest.raises(UsageError, match="leave it out"):
+        Config(technique=Technique.TRAP)
 
 
 def test_typed_values_are_checked_as_well() -> None:

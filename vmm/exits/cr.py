@@ -36,9 +36,9 @@ def handle_cr_access(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         return handle_observed(vcpu, vmexit)
     if kind == _LMSW:
         source = q >> 16 & 0xF
-        ok = _set_cr0(vcpu, vcpu.guest_cr0() & ~0xE | source | vcpu.guest_cr0() & _PE)
+        ok = write_cr0(vcpu, vcpu.guest_cr0() & ~0xE | source | vcpu.guest_cr0() & _PE)
     elif kind == _CLTS:
-        ok = _set_cr0(vcpu, vcpu.guest_cr0() & ~_TS)
+        ok = write_cr0(vcpu, vcpu.guest_cr0() & ~_TS)
     elif kind == _FROM:
         vcpu.set_register(register, vcpu.lapic.cr8, 8)
         ok = True
@@ -51,7 +51,7 @@ def handle_cr_access(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     return Outcome.RESUME
 
 
-def _set_cr0(vcpu: "Vcpu", value: int) -> bool:
+def write_cr0(vcpu: "Vcpu", value: int) -> bool:
     """Change CR0; turning paging on or off enters and leaves long mode as EFER.LME says."""
     value |= _ET
     old, efer = vcpu.guest_cr0(), vcpu.regs.efer
@@ -126,4 +126,4 @@ def load_pdptes(vcpu: "Vcpu", cr3: int) -> bool:
     return True
 
 
-_WRITERS: Final = {0: _set_cr0, 4: _set_cr4, 8: _set_cr8}
+_WRITERS: Final = {0: write_cr0, 4: _set_cr4, 8: _set_cr8}

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.vmx.exit import Exit
+from vmm.exits.vectored import shut_down
 from vmm.inject import inject_exception
 from vmm.outcome import Outcome, StopReason
 
@@ -25,8 +26,7 @@ def handle_exception_nmi(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
 
 def handle_triple_fault(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """Shut down: no exception could be delivered, nor the double fault after it."""
-    vcpu.stop(StopReason.TRIPLE_FAULT, "triple fault: no handler for an exception could be reached")
-    return Outcome.STOP
+    return shut_down(vcpu)
 
 
 def handle_entry_failure(vcpu: "Vcpu", vmexit: Exit) -> Outcome:

@@ -22,6 +22,7 @@ from vmm.exits import (
 )
 from vmm.exits.shadowed import HANDLERS as SHADOWED
 from vmm.exits.task_switch import handle_task_switch
+from vmm.exits.trapped.table import HANDLERS as TRAPPED
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -78,3 +79,6 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
 
 SHADOW_HANDLERS: Final[dict[int, Handler]] = HANDLERS | SHADOWED
 """Of a guest whose page tables are shadowed."""
+
+TRAP_HANDLERS: Final[dict[int, Handler]] = HANDLERS | TRAPPED
+"""Of a guest of the trap technique; above the exit reasons stand operations."""

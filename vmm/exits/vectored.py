@@ -51,6 +51,12 @@ class VectoredEvent:
         return self.valid and self.kind >= EventType.SOFTWARE_INTERRUPT
 
 
+def shut_down(vcpu: "Vcpu") -> Outcome:
+    """No exception could be delivered, nor the double fault after it."""
+    vcpu.stop(StopReason.TRIPLE_FAULT, "triple fault: no handler for an exception could be reached")
+    return Outcome.STOP
+
+
 def inject_during(vcpu: "Vcpu", event: VectoredEvent, fault: GuestFault) -> Outcome:
     """Combine with the event that was being delivered ("Conditions for Generating a Double Fault").
 
@@ -61,8 +67,7 @@ def inject_during(vcpu: "Vcpu", event: VectoredEvent, fault: GuestFault) -> Outc
     if fault.vector in _SELECTOR_FAULTS and event.is_external and error is not None:
         error |= _EXT
     if first == Vector.DF:
-        vcpu.stop(StopReason.TRIPLE_FAULT, "triple fault: a double fault could not be delivered")
-        return Outcome.STOP
+        return shut_down(vcpu)
     if fault.vector == Vector.PF and first == Vector.PF:
         vcpu.regs.cr2 = fault.address or 0  # the double fault's handler finds the second address
     doubled = first in _CONTRIBUTORY and fault.vector != Vector.PF

@@ -20,7 +20,7 @@ from hwmodel.vmx.state import Vmcs
 from vmm.memory.guest import GuestMemory
 from vmm.memory.shadow.guest_walk import Denied, Found, Unbacked
 from vmm.memory.shadow.page import Page
-from vmm.memory.shadow.paging import PF_FETCH, PF_U, PF_W, Access, Paging
+from vmm.memory.shadow.paging import ADDRESS, PF_FETCH, PF_U, PF_W, Access, P, Paging, U, W
 from vmm.memory.shadow.tables import NoRoomError, ShadowTables, is_pae
 
 _CR0, _CR3, _CR4 = Field.GUEST_CR0.index, Field.GUEST_CR3.index, Field.GUEST_CR4.index
@@ -29,6 +29,8 @@ _PDPTE0, _VPID = Field.GUEST_PDPTR0.index, Field.VIRTUAL_PROCESSOR_ID.index
 _FLAGS, _PKRS = Field.GUEST_RFLAGS.index, Field.GUEST_IA32_PKRS.index
 _PG, _WP, _AC = int(Cr0.of(pg=1)), int(Cr0.of(wp=1)), 1 << 18
 _PAE, _PCIDE, _NXE = int(Cr4.of(pae=1)), int(Cr4.of(pcide=1)), int(Efer.of(nxe=1))
+_SMAP, _KEYS = int(Cr4.of(smap=1)), int(Cr4.of(pke=1, pks=1))
+_CANONICAL: Final = (0, 0x1_FFFF)  # bits 63 to 47, whatever the paging mode
 _CR4_READ: Final = _PAE | _PCIDE
 _NEEDS_EPT: Final = int(Secondary.of(enable_ept=1, unrestricted_guest=1))
 _EXITING: Final = int(Primary.of(cr3_load_exiting=1, cr3_store_exiting=1, invlpg_exiting=1))
@@ -187,6 +189,29 @@ class Shadow:
     def root_for(self, linear: int) -> Page:
         """Return the page where the processor's walk of `linear` begins."""
         return self._root[0] if len(self._root) == 1 else self._root[1 + (linear >> 30 & 3)]
+
+    def reach(self, linear: int, size: int, *, write: bool, user: bool) -> int | None:
+        """Return the machine address of what the shadow maps for the guest's supervisor or user.
+
+        None where it does not, or where more than its entries decides: ask the processor's model.
+        """
+        root, entries = self._root, self._tables.entries
+        if not self._loaded or self._is_lost() or not self._fields[_CR0] & _PG or len(root) > 1:
+            return None
+        one_page = (linear & PAGE - 1) + size <= PAGE
+        if not one_page or self._fields[_CR4] & _KEYS or linear >> 47 not in _CANONICAL:
+            return None
+        at, rights, shift = root[0].at, U | W, 3 + 9 * root[0].level
+        while shift > 3:
+            entry = entries[at + 8 * (linear >> shift & 511) >> 3]
+            if not entry & P:
+                return None
+            at, rights, shift = entry & ADDRESS, rights & entry, shift - 9
+        if write and not rights & W:
+            return None
+        if (not rights & U) if user else (rights & U and self._fields[_CR4] & _SMAP):
+            return None
+        return at | linear & PAGE - 1
 
     def wrote(self, linear: int, size: int) -> None:
         """Software wrote memory for the guest: a table there is out of step."""

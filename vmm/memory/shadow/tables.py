@@ -52,7 +52,8 @@ class ShadowTables:
         self._memory: Final = memory
         self._pcpu: Final = pcpu
         self._pages: Final = range(memory.shadow_base, memory.ram.size, PAGE)
-        self._entries: Final = memory.ram.view.cast("Q")
+        self.entries: Final = memory.ram.view.cast("Q")
+        """Machine memory in words of 8 bytes."""
         self.walker: Final = GuestWalker(memory)
         self.generation = 0
         """Changes when every root is gone."""
@@ -64,7 +65,7 @@ class ShadowTables:
         self._free = list(reversed(self._pages))
         self._by_key: dict[tuple[int, ...], Page] = {}
         self._by_place: dict[int, Page] = {}
-        self._reverse = ReverseMap(self._entries)
+        self._reverse = ReverseMap(self.entries)
         self._out_of_step: dict[int, OutOfStep] = {}
         self.unseen = False
         """Whether a virtual CPU has run, since the last comparison, where no write is seen."""
@@ -121,14 +122,14 @@ class ShadowTables:
                 continue
             at = page.at + 8 * index
             free = self._reverse.is_writable(hpa, self._out_of_step)
-            self._entries[at >> 3] = hpa | key_bits | P | A | D | U | (W if free else 0)
+            self.entries[at >> 3] = hpa | key_bits | P | A | D | U | (W if free else 0)
             if free:
                 self._reverse.add(hpa, at)
 
     def _drop(self, page: Page) -> None:
         """Give a page back; the caller flushes before it is used again."""
         for parent, index in page.parents:
-            self._entries[parent.at + 8 * index >> 3] = 0
+            self.entries[parent.at + 8 * index >> 3] = 0
             parent.seen.pop(index, None)
         page.parents.clear()
         for index in list(page.seen):
@@ -140,8 +141,8 @@ class ShadowTables:
 
     def _zap(self, page: Page, index: int) -> None:
         at = page.at + 8 * index
-        entry = self._entries[at >> 3]
-        self._entries[at >> 3] = 0
+        entry = self.entries[at >> 3]
+        self.entries[at >> 3] = 0
         page.seen.pop(index, None)
         if page.level > 1:
             self._by_place[entry & ADDRESS].parents.discard((page, index))
@@ -190,11 +191,11 @@ class ShadowTables:
         rights = step.entry & (U | W | NX if page.size == 8 else U | W)
         if leaf and not step.entry & D:
             rights &= ~W
-        entry, old = child.at | _LINK | rights, self._entries[at >> 3]
+        entry, old = child.at | _LINK | rights, self.entries[at >> 3]
         if old and old & ADDRESS != child.at:
             self._zap(page, index)
             self._flush()
-        self._entries[at >> 3] = entry
+        self.entries[at >> 3] = entry
         self._saw(page, index, step.entry)
         child.parents.add((page, index))
 
@@ -209,24 +210,24 @@ class ShadowTables:
         while page.level > 1:
             child = self._below(page, found)
             index = linear >> 3 + 9 * page.level & 511
-            self._entries[page.at + 8 * index >> 3] = child.at | _LINK | U | W
+            self.entries[page.at + 8 * index >> 3] = child.at | _LINK | U | W
             page.seen[index] = 0
             child.parents.add((page, index))
             page = child
         at = page.at + 8 * (linear >> 12 & 511)
-        if not self._entries[at >> 3]:
-            self._entries[at >> 3] = hpa | found.rights.key << 59 | P | A | D | U
-        if write and not self._entries[at >> 3] & W:
+        if not self.entries[at >> 3]:
+            self.entries[at >> 3] = hpa | found.rights.key << 59 | P | A | D | U
+        if write and not self.entries[at >> 3] & W:
             self._write_to(hpa, at)
 
     def _set_leaf(self, page: Page, linear: int, step: Step, hpa: int, write: bool) -> None:
         index = linear >> 12 & 511
         at = page.at + 8 * index
-        if self._entries[at >> 3]:
+        if self.entries[at >> 3]:
             self._zap(page, index)
         entry = hpa | P | A | D | step.entry & (U | NX | _KEY if page.size == 8 else U)
         self._saw(page, index, step.entry)
-        self._entries[at >> 3] = entry
+        self.entries[at >> 3] = entry
         may_write = write or self._reverse.is_writable(hpa, self._out_of_step)
         if may_write and step.entry & W and step.entry & D:
             self._write_to(hpa, at)
@@ -235,7 +236,7 @@ class ShadowTables:
         """Let an entry write to a frame; a table there is out of step from now on."""
         if self._reverse.is_tracked(frame):
             self._out_of_step.setdefault(frame, OutOfStep())
-        self._entries[at >> 3] |= W
+        self.entries[at >> 3] |= W
         self._reverse.add(frame, at)
 
     # ---- keeping in step ----
@@ -287,7 +288,7 @@ class ShadowTables:
         page = root
         while True:
             index = linear >> 3 + 9 * page.level & 511
-            entry = self._entries[page.at + 8 * index >> 3]
+            entry = self.entries[page.at + 8 * index >> 3]
             if not entry or page.frame is None:
                 return page.level == 1 and page.frame is not None
             now = self.walker.entry_at(

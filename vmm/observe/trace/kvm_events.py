@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from hwmodel.arch.exits import ExitReason as R
+from hwmodel.arch.operations import Operation
 from hwmodel.cpu.recording import Note
 from vmm.observe.trace.records import Enter, Leave, Record, Told, Trace
 from vmm.observe.trace.symbols import (
@@ -20,7 +21,7 @@ from vmm.observe.trace.symbols import (
     symbolic,
 )
 
-_NAMES: Final = {int(reason): reason.name for reason in R}
+_NAMES: Final = {int(reason): reason.name for reason in (*R, *Operation)}
 _LOW: Final = 0xFFFF_FFFF
 _VALID: Final = 1 << 31
 _XAPIC: Final = 0xFEE00  # the page of local APICs, by default

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.operations import Operation
 from hwmodel.cpu.recording import Note
 from vmm.observe.trace.places import Places
 from vmm.observe.trace.records import Enter, Leave, Spent, Told, Trace
 
-_NAMES: Final = {int(reason): reason.name for reason in ExitReason}
+_NAMES: Final = {int(reason): reason.name for reason in (*ExitReason, *Operation)}
 _VALID: Final = 1 << 31
 Args = dict[str, int | str]
 
