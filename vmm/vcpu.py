@@ -47,9 +47,9 @@ class Surroundings:
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
     shadow_tables: ShadowTables | None = None
-    apic_hardware: ApicHardware | None = None
     traps: bool = False
     """Whether the guest is held by the trap technique."""
+    apic_hardware: ApicHardware | None = None
 
 
 class Vcpu(DialectView):

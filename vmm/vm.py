@@ -146,9 +146,8 @@ class VM:
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
-            shadow_tables_of(self.memory, self.pcpu),
+            shadow_tables_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
-            self.config.technique is Technique.TRAP,
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))

@@ -72,7 +72,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
     "options",
     [
         {"technique": "pv"}, {"technique": "svm"}, {"timing": "detailed"},
-        {"trace": "t"}, {"gdb": 1234}, {"wait": True},
+        {"gdb": 1234}, {"wait": True},
     ],
 )  # fmt: skip
 def test_not_built_yet(options: dict[str, Any]) -> None:
