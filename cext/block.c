@@ -150,7 +150,9 @@ static void fill_record(struct engine *e, struct block *b, uint64_t pc, uint32_t
     *b = (struct block){.engine = e, .real_pc = pc, .pc = pc, .size = (uint16_t)size};
     scan(e, b);
     b->flags |= BLOCK_SCANNED;
-    if (b->flags & BLOCK_REP)
+    if (stops_within(e, pc, size))
+        b->flags |= BLOCK_STOP;
+    if (b->flags & (BLOCK_REP | BLOCK_STOP))
         b->pc = BLOCK_SLOW;
     e->debt += b->total;
     e->counters.blocks_seen++;
@@ -326,6 +328,8 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     check_boundary(e);
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
+    if (unlikely(b->flags & BLOCK_STOP || e->towards_stop))
+        stops_before_block(e, b->real_pc, b->size);
     keep_pace(e, b);
     e->block = b;
     e->retired += b->counted;
@@ -384,5 +388,6 @@ void settle_block(struct engine *e)
 void update_limit(struct engine *e)
 {
     bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e);
-    e->limit = look ? 0 : e->until;
+    uint64_t target = stops_limit(e);
+    e->limit = look ? 0 : target < e->until ? target : e->until;
 }

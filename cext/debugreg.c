@@ -102,6 +102,8 @@ void debug_note(struct engine *e, uint64_t linear, uint64_t size, bool writes)
     for (int n = 0; n < 4; n++)
         if (d->data >> n & 1 && holds(d, n, linear, size) && (writes || !(d->writes_only >> n & 1)))
             e->debug.hits |= 1ull << n;
+    if (unlikely(e->watching))
+        stops_note(e, linear, size, writes);
 }
 
 static uint64_t in_segment(struct engine *e, int seg, uint64_t offset, int address_size)
@@ -166,7 +168,9 @@ void debug_step_over(struct engine *e, uint64_t linear)
     for (unsigned k = 0; k < n; k++) {
         explained |= t[k].linear <= (linear | 0xfff) && t[k].linear + t[k].size > (linear & ~0xfffull);
         debug_note(e, t[k].linear, t[k].size, t[k].writes);
+        stops_let_in(e, t[k].linear, t[k].size);
     }
+    stops_let_in(e, linear, 1);
     if (!explained)                /* XLAT, MASKMOVQ, BTS: the refused address is all that is known */
         debug_note(e, linear, i && i->memory_size ? i->memory_size : 1,
                    e->refusal.access == ACCESS_WRITE || (i && i->memory_written));
@@ -179,8 +183,10 @@ uint64_t debug_take_hits(struct engine *e)
 {
     uint64_t hits = e->debug.hits;
     e->debug.hits = 0;
-    if (e->debug.let_in)
+    if (e->debug.let_in) {
         drop_watched_pages(e);
+        stops_let_out(e);
+    }
     e->debug.let_in = false;
     return hits;
 }
@@ -188,6 +194,7 @@ uint64_t debug_take_hits(struct engine *e)
 void debug_give_up(struct engine *e)
 {
     debug_take_hits(e);
+    stops_forget_note(e);
     e->debug.step = false;
 }
 

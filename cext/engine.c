@@ -33,7 +33,7 @@ static bool allocate(struct engine *e)
     e->apic_page = ~0ull;
     e->fills_before_growth = 2048;
     price_create(e);
-    return e->pages && e->dirty && e->decoded && blocks_create(e);
+    return e->pages && e->dirty && e->decoded && stops_create(e) && blocks_create(e);
 }
 
 static bool open_capstone(struct engine *e)
@@ -111,6 +111,7 @@ void engine_destroy(struct engine *e)
             lib.cs_close(&e->capstone[i]);
     trace_free(e);
     blocks_destroy(e);
+    stops_destroy(e);
     free(e->pages);
     free(e->dirty);
     mmu_destroy(e);
@@ -154,7 +155,7 @@ void engine_forget_vcpu(struct engine *e, struct vcpu *v)
         e->checked = NULL;
 }
 
-static void drop_translations(struct engine *e)
+void forget_translations(struct engine *e)
 {
     lib.uc_ctl(e->uc, UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0));
     blocks_forget(e);
@@ -201,9 +202,11 @@ static void run(struct engine *e)
 {
     while (!e->exit_ready) {
         if (blocks_nearly_full(e))
-            drop_translations(e);
+            forget_translations(e);
         if (e->retired >= e->until)    /* also a guest that faults on the first fetch of each handler */
             fill_exit(e, STOP_DEADLINE, 0, 0);
+        else if (unlikely(e->retired >= stops_limit(e)))
+            fill_exit(e, STOP_TARGET, 0, 0);
         else if (unlikely(is_halted(e)))
             wait_halted(e);
         else
@@ -212,7 +215,10 @@ static void run(struct engine *e)
     }
 }
 
-static bool is_stop(const struct engine *e) { return e->exit.reason == STOP_DEADLINE || e->exit.reason == STOP_INTERRUPTED; }
+static bool is_stop(const struct engine *e)
+{
+    return e->exit.reason == STOP_DEADLINE || e->exit.reason == STOP_INTERRUPTED || (e->exit.reason >= STOP_TARGET && e->exit.reason <= STOP_WATCHPOINT);
+}
 
 static void leave_guest(struct engine *e)
 {
@@ -281,5 +287,5 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     v->paused = is_stop(e);
     v->pause_seen &= v->paused;
     *record = e->exit;
-    return exit_code(record);
+    return unlikely(stops_at_exit(e)) ? STOP_EXIT : exit_code(record);
 }

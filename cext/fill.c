@@ -81,6 +81,8 @@ void host_wrote(struct engine *e, uint64_t hpa, uint64_t size)
         if (e->pages[page].state == PAGE_CODE)
             drop_code(e, page);
     }
+    if (unlikely(e->watching) && size)
+        stops_note_physical(e, hpa, size);
 }
 
 /* Executable mappings of a page may be cached since `exec_grant`; none of them may survive its becoming DATA. */
@@ -203,6 +205,8 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
         return refuse(e, page, access, false);
     uint64_t hpa = cached_hpa(t, page);
     if (unlikely(hpa >> 12 == e->apic_page >> 12))
+        return refuse(e, page, access, false);
+    if (unlikely(e->watching) && access != ACCESS_FETCH && !e->debug.let_in && stops_watch_page(e, page, hpa))
         return refuse(e, page, access, false);
     if (access == ACCESS_WRITE && stores_under_itself(e, t, hpa >> 12, user)) {
         refuse(e, page, access, false);

@@ -42,7 +42,7 @@ bool mem_read(struct engine *e, uint64_t linear, void *to, size_t n, enum rights
     if (!translate_range(e, linear, n, ACCESS_READ, rights, hpa))
         return false;
     move(e, hpa, to, n, false);
-    if (unlikely(e->debug.data) && rights == RIGHTS_CURRENT)
+    if (unlikely(e->debug.data || e->watching) && rights == RIGHTS_CURRENT)
         debug_note(e, linear, n, false);
     return true;
 }
@@ -53,8 +53,10 @@ bool mem_write(struct engine *e, uint64_t linear, const void *from, size_t n, en
     if (!translate_range(e, linear, n, ACCESS_WRITE, rights, hpa))
         return false;
     move(e, hpa, (uint8_t *)(uintptr_t)from, n, true);
-    if (unlikely(e->debug.data) && rights == RIGHTS_CURRENT)
+    if (unlikely(e->debug.data || e->watching) && rights == RIGHTS_CURRENT)
         debug_note(e, linear, n, true);
+    else if (unlikely(e->watching))
+        stops_note(e, linear, n, true);
     return true;
 }
 

@@ -13,6 +13,11 @@ enum {
     STOP_INTERNAL = 0x102,     /* the engine cannot go on; engine_message() says why */
     STOP_VM_FAIL = 0x103,      /* no entry: VMfailValid; the qualification is the VM-instruction error */
     STOP_VMX_ABORT = 0x104,    /* no exit could be made: the qualification is the VMX-abort indicator */
+    /* What a debugger asked for (stops.c): */
+    STOP_TARGET = 0x105,       /* so many steps have been made */
+    STOP_BREAKPOINT = 0x106,   /* at an instruction, before it */
+    STOP_WATCHPOINT = 0x107,   /* behind an instruction that touched memory */
+    STOP_EXIT = 0x108,         /* an exit, as the record says, before its handler */
 };
 
 /* What the processor's VT-x allows (hwmodel/vmx/capabilities.py says it). Words in the layout of the MSRs. */
@@ -310,3 +315,39 @@ void vcpu_fxsave(struct engine *engine, struct vcpu *vcpu, uint8_t image[512]);
 
 /* Decode one instruction (for messages and the Python handlers): its length, 0 if it is none. */
 int decode_length(const uint8_t *code, uint64_t size, int bits);
+
+/* ---- stops.c: where a debugger wants the guest to stop ---- */
+
+enum stops_mode { STOPS_OFF, STOPS_STOP, STOPS_RECORD };       /* record: go on, and keep the newest hits */
+enum { WATCH_READS = 1, WATCH_WRITES = 2 };
+enum { HIT_NONE, HIT_CODE, HIT_DATA, HIT_EXIT };
+struct stop_hit {
+    uint64_t id, kind;             /* of the breakpoint; HIT_* */
+    uint64_t steps, exits, cycles; /* when: at the instruction, behind the access, at the exit */
+    uint64_t address, size, writes;        /* what was touched; the first byte that is watched */
+};
+/* Steps: instructions retired and events delivered, `others` of them not booked yet (halted virtual CPUs'). The target is
+ * none at ~0. Breakpoints at `pass` steps have been seen. */
+uint64_t engine_steps(const struct engine *engine);
+void engine_stop_target(struct engine *engine, uint64_t steps, uint64_t others);
+void engine_stop_pass(struct engine *engine, uint64_t steps);
+/* Lists: 0, or -1 for a program that is not sound or memory that is not to be had. Physical addresses are the host's. */
+void engine_stops_clear(struct engine *engine);
+int engine_stop_at_code(struct engine *engine, uint64_t id, int physical, uint64_t address);
+int engine_stop_at_data(struct engine *engine, uint64_t id, int physical, uint64_t address, uint64_t size, uint32_t kinds);
+/* Exits by two programs of (operation, argument) pairs: `match` says which are counted, `when` which of those stop; an empty
+ * program holds always. `reasons`: a bitmap of those that `match` can hold for. `count`: met so often before. */
+int engine_stop_at_exit(struct engine *engine, uint64_t id, const uint64_t reasons[2], const uint64_t *match, uint32_t match_words,
+                        const uint64_t *when, uint32_t when_words, uint64_t count);
+uint64_t engine_stop_count(const struct engine *engine, uint64_t id);
+void engine_stops_arm(struct engine *engine, uint32_t mode, int renew);
+/* How many hits there were since then; number so, from 1, or NULL: only the newest are kept. */
+uint64_t engine_stop_hits(const struct engine *engine);
+const struct stop_hit *engine_stop_hit(const struct engine *engine, uint64_t number);
+/* Behind a handler, as of `steps` and `cycles`: 1 if watched memory was touched. */
+int engine_stop_settle(struct engine *engine, uint64_t steps, uint64_t cycles);
+
+/* keep.c: caches of translations, counts, newest exits; for checkpoints that nobody notices */
+uint64_t engine_kept_bytes(struct engine *engine);
+void engine_keep(struct engine *engine, uint8_t *bytes);
+void engine_put_back(struct engine *engine, const uint8_t *bytes);

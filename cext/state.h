@@ -23,7 +23,7 @@ struct block {
     uint16_t sensitive;            /* offset of the first instruction that must trap */
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
 };
-enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32, BLOCK_REPLACED = 64 };
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32, BLOCK_REPLACED = 64, BLOCK_STOP = 128 };
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
@@ -95,6 +95,9 @@ struct engine {
     uint64_t fetch_page;
     uint64_t debt, debt_at, slow_until;    /* step.c: instructions translated and not run; as of; how long that makes us step */
     struct debug debug;
+    struct stops *stops;           /* a debugger's (stops.c) */
+    bool watching, towards_stop;   /* memory is watched; steps lead to a breakpoint in this block */
+    bool repeats;                  /* what was stepped is a repeated instruction that is not complete */
     uint32_t attempts;             /* how often the guest was left for nothing; `progress`: the cycle when that was last looked at */
     uint64_t progress;
     /* memory */
@@ -144,6 +147,7 @@ struct engine {
 
 /* engine.c */
 void check_progress(struct engine *e);
+void forget_translations(struct engine *e);        /* of TCG's, all */
 
 /* cpustate.c */
 void flags_into_unicorn(struct engine *e);
@@ -239,6 +243,21 @@ void debug_note(struct engine *e, uint64_t linear, uint64_t size, bool writes);
 void debug_note_port(struct engine *e, uint32_t port, uint32_t size);
 uint64_t debug_take_hits(struct engine *e);
 void debug_give_up(struct engine *e);
+
+/* stops.c */
+bool stops_create(struct engine *e);
+void stops_destroy(struct engine *e);
+uint64_t stops_limit(const struct engine *e);
+bool stops_within(struct engine *e, uint64_t pc, uint64_t size);
+void stops_before_block(struct engine *e, uint64_t pc, uint64_t size);
+bool stops_watch_page(const struct engine *e, uint64_t linear, uint64_t hpa);
+void stops_note(struct engine *e, uint64_t linear, uint64_t size, bool writes);
+void stops_note_physical(struct engine *e, uint64_t hpa, uint64_t size);
+void stops_let_in(struct engine *e, uint64_t linear, uint64_t size);
+void stops_let_out(struct engine *e);
+void stops_forget_note(struct engine *e);
+void stops_settle(struct engine *e);
+bool stops_at_exit(struct engine *e);
 
 /* intercept.c: what the two files below ask the controls */
 bool exiting(struct engine *e, uint64_t primary_control);

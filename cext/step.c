@@ -71,11 +71,14 @@ void keep_pace(struct engine *e, const struct block *b)
     settle_debt(e);
     if (e->retired >= e->until)
         stop_at(e, STOP_DEADLINE);
-    bool crosses = e->retired + b->total > e->until, steps = e->core->eflags & 0x100, slow = goes_slowly(e);
+    uint64_t target = stops_limit(e), until = target < e->until ? target : e->until;
+    if (e->retired >= until)
+        stop_at(e, STOP_TARGET);
+    bool crosses = e->retired + b->total > until, steps = e->core->eflags & 0x100, slow = goes_slowly(e);
     e->step_deadline |= crosses && !steps;
-    if ((crosses || slow || e->debug.step) && !steps)
+    if ((crosses || slow || e->debug.step || e->towards_stop) && !steps)
         start_stepping(e);
-    if (e->stepping && !e->step_deadline && !e->step_fetch && !e->debug.step && !e->debug.let_in && !slow)
+    if (e->stepping && !e->step_deadline && !e->step_fetch && !e->debug.step && !e->debug.let_in && !e->towards_stop && !slow)
         stop_stepping(e);
     e->counters.steps += e->stepping;
 }

@@ -113,6 +113,7 @@ void raise_event(struct engine *e, struct event event)
 void resolve_pending(struct engine *e, const struct event *during)
 {
     e->debug.hits = 0;             /* the instruction did not complete */
+    stops_forget_note(e);
     if (e->pending.kind == PENDING_EXIT && (during || !becomes_ve(e)))
         exit_for_pending(e, during);
     else
@@ -238,6 +239,7 @@ static void stepped(struct engine *e, const struct block *b, uint64_t rep_pc)
     uint64_t pc;
     uint64_t cause = debug_take_hits(e) | (e->guest_tf ? DR6_BS : 0);
     linear_rip(e, &pc);
+    e->repeats = pc == rep_pc;
     if (!is_canonical(e, pc)) {
         undo_transfer(e, b);
         raise_fault(e, VECTOR_GP, 0);
@@ -295,8 +297,11 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
 {
     struct engine *e = data;
     forget_exception(e);
-    if (vector != TRAP_AGAIN && vector != TRAP_STOP)
+    if (vector != TRAP_AGAIN && vector != TRAP_STOP) {
+        e->repeats = false;
         dispatch(e, vector);
+        stops_settle(e);
+    }
     check_progress(e);
     if (e->exit_ready || is_halted(e) || blocks_nearly_full(e))
         lib.uc_emu_stop(uc);
@@ -343,7 +348,8 @@ static void data_refused(struct engine *e, uint64_t linear)
     if (!is_canonical(e, linear)) {
         raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
     } else if (tlb_translate_again(e, linear, access, &hpa)) {
-        if (unlikely(e->debug.data) && debug_watches(e, e->refusal.page))
+        bool watched = unlikely(e->debug.data) && debug_watches(e, e->refusal.page);
+        if (watched || (unlikely(e->watching) && stops_watch_page(e, e->refusal.page, hpa)))
             debug_step_over(e, linear);
         return;
     } else if (e->pending.reason == EXIT_APIC_ACCESS && virtualized(e)) {
@@ -389,5 +395,6 @@ void handle_refusal(struct engine *e)
         fetch_refused(e, linear, last);
     else
         data_refused(e, linear);
+    stops_settle(e);
     update_limit(e);
 }

@@ -293,6 +293,8 @@ void publish_exit(struct engine *e)
         e->vcpu->mov_size = e->vcpu->code_bytes = 0;
     else
         e->exit.rip = e->core->rip;
+    if (x->reason == STOP_DEADLINE || x->reason == STOP_INTERRUPTED || (x->reason >= STOP_TARGET && x->reason <= STOP_WATCHPOINT))
+        return;                    /* no exit: what the last one said stays */
     remember_exit(e);
     if (!(x->reason >> 31))
         show_code(e);

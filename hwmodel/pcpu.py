@@ -13,6 +13,7 @@ from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.recording import Recorder
+from hwmodel.cpu.stops import EngineStops
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.native import end_of, reference_of
 from hwmodel.mem.ram import PAGE, Ram
@@ -62,6 +63,7 @@ class Pcpu:
         if message := ffi.string(lib.engine_message(self._native)).decode():
             raise EngineError(message)
         self.set_capabilities(capabilities or Capabilities.implemented())
+        self.stops: Final = EngineStops(self._native)
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._fault: Final = ffi.new("uint64_t[3]")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
@@ -19,6 +18,7 @@ from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import InternalError, UsageError
 from vmm.host.input import HostInput, WaitIdle, nothing
+from vmm.host.output import Console
 from vmm.host.sources import HostSources
 from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
@@ -74,7 +74,7 @@ class VM:
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
-        self.serial_output: Final = serial_output
+        self.console: Final = Console(serial_output)
         self.sources: Final = HostSources(self.clock)
         self.input: Final = HostInput(
             self.clock, self.sources, poll_input, wait_idle, self._receive
@@ -87,7 +87,7 @@ class VM:
         self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
         self.peripherals: Final = Peripherals(
-            self.config, self.clock, self.sources, log=log, screen=serial_output
+            self.config, self.clock, self.sources, log=log, screen=self.console.write
         )
         try:
             self._build()
@@ -107,7 +107,7 @@ class VM:
         self.peripherals.plug(self.board, self.memory, self.clock)
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
-        self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self._pauses, self._idle)
+        self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self.pauses, self._idle)
         for at, data in self.peripherals.firmware():
             self.memory.write(at, data)
         self.plan = load(self.plan, self.memory)  # after the firmware, as on a PC
@@ -116,8 +116,8 @@ class VM:
 
     def _make_board(self) -> Board:
         outputs = Outputs(
-            serial=self.serial_output,
-            debug=self.serial_output,
+            serial=self.console.write,
+            debug=self.console.write,
             debug_exit=lambda value: self.stop(StopReason.DEBUG_EXIT, value=value),
             poweroff=lambda: self.stop(StopReason.POWEROFF),
             reset=self._reset,
@@ -127,7 +127,7 @@ class VM:
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
             wake_long=lambda cpu, at: cpu < len(self.vcpus) and wake_long(self.vcpus[cpu], at),
             wake=lambda cpu: self.vcpus[cpu].wake(),
-            unknown=self._note_access,
+            unknown=lambda bus, at, _, w: self._note(bus, at, "write" if w else "read"),
         )
         model = self.model
         board = build_board(
@@ -165,18 +165,18 @@ class VM:
         """Run to the end; return how it ended."""
         self._take_up()
         while self._stop is None:
-            self.scheduler.run(self._limit())
-            self._between_turns()
+            self.scheduler.run(self.next_look())
+            self.between_turns()
         return self._result(self._stop)
 
     def run_until(self, cycle: int) -> Result | None:
         """Run until the clock reads `cycle`, to the instruction; how it ended if it did before."""
         self._take_up()
         while self._stop is None and self.clock.now < cycle:
-            limit = min(self._limit(), cycle)
+            limit = min(self.next_look(), cycle)
             self.scheduler.idle_limit = min(self.scheduler.idle_limit, cycle)
             self.scheduler.run(limit)
-            self._between_turns()
+            self.between_turns()
             if not self.is_stopped() and self.next_work() is None:
                 self.pcpu.idle(max(0, limit - self.clock.now))
         return self._result(self._stop) if self._stop is not None else None
@@ -191,10 +191,10 @@ class VM:
         """Yield each VM-exit before its handler runs; the handler runs on resume."""
         self._take_up()
         while self._stop is None:
-            turn = self.scheduler.next_turn(self._limit())
+            turn = self.scheduler.next_turn(self.next_look())
             if turn is not None:
                 yield from self._turn(*turn)
-            self._between_turns()
+            self.between_turns()
 
     def _turn(self, vcpu: Vcpu, ends: int) -> Iterator[Exit]:
         event = self.board.next_event()
@@ -211,7 +211,7 @@ class VM:
         """Go on behind a loop over exits that was left early."""
         if self._open_exit is not None:
             self._finish_exit()
-            self._between_turns()
+            self.between_turns()
 
     def _finish_exit(self) -> None:
         """Run the handler of the exit that was yielded last, unless the state is another now."""
@@ -222,7 +222,7 @@ class VM:
         if not vmexit.handled:
             vcpu.handle(vmexit)
 
-    def _limit(self) -> int:
+    def next_look(self) -> int:
         """Return the cycle at which to look around at the latest, and set it for idle times."""
         limit = FOREVER
         if self.config.max_cycles is not None:
@@ -233,7 +233,8 @@ class VM:
         self.scheduler.idle_limit = min(limit, self.input.idle_limit() or limit)
         return min(limit, self.input.limit() or limit)
 
-    def _between_turns(self) -> None:
+    def between_turns(self) -> None:
+        """Look around: at who wants the run to end, at limits, at input from the host."""
         self._woken = False
         if self._reset_requested and self._stop is not None and self.config.reboot:
             self._restart()
@@ -299,7 +300,7 @@ class VM:
         """Whether the run is over."""
         return self._stop is not None
 
-    def _pauses(self) -> bool:
+    def pauses(self) -> bool:
         """Whether the scheduler is to come back: for the end of the run, or for input."""
         return self._stop is not None or self._interrupted is not None or self._woken
 
@@ -314,9 +315,6 @@ class VM:
             state.put(self._power_on, self.keeper, self.vcpus, self.board)
         self.board.reschedule()
 
-    def _note_access(self, bus: str, address: int, _size: int, write: bool) -> None:
-        self._note(bus, address, "write" if write else "read")
-
     def _note(self, kind: str, number: int, what: str) -> None:
         self.unknown.add((kind, number, what))
 
@@ -330,6 +328,11 @@ class VM:
             {name: cost.cycles for name, cost in booked.exits.items()},
             booked.as_dict(), self.digest,
         )  # fmt: skip
+
+    @property
+    def result(self) -> Result | None:
+        """How the run ended, if it has."""
+        return None if self._stop is None else self._result(self._stop)
 
     # ---- state and observation ----
 
@@ -391,10 +394,5 @@ class VM:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()

@@ -13,7 +13,15 @@ INTERRUPTED: Final[int] = lib.STOP_INTERRUPTED
 INTERNAL: Final[int] = lib.STOP_INTERNAL
 VM_FAIL: Final[int] = lib.STOP_VM_FAIL
 VMX_ABORT: Final[int] = lib.STOP_VMX_ABORT
+TARGET: Final[int] = lib.STOP_TARGET
+BREAKPOINT: Final[int] = lib.STOP_BREAKPOINT
+WATCHPOINT: Final[int] = lib.STOP_WATCHPOINT
+BEFORE_HANDLER: Final[int] = lib.STOP_EXIT
 _STOPS: Final = {
+    TARGET: "TARGET",
+    BREAKPOINT: "BREAKPOINT",
+    WATCHPOINT: "WATCHPOINT",
+    BEFORE_HANDLER: "BEFORE_HANDLER",
     DEADLINE: "DEADLINE",
     INTERRUPTED: "INTERRUPTED",
     INTERNAL: "INTERNAL",
@@ -48,6 +56,17 @@ class Exit:
         record = ffi.new("struct exit_record *")
         record[0] = self._record[0]
         return Exit(record)
+
+    def save(self) -> bytes:
+        """Return the record as bytes."""
+        return bytes(ffi.buffer(self._record))
+
+    @classmethod
+    def load(cls, image: bytes) -> "Exit":
+        """Return what `save` wrote down."""
+        record = ffi.new("struct exit_record *")
+        ffi.memmove(record, image, len(image))
+        return cls(record)
 
     def show_access(self, linear: int, physical: int, qualification: int) -> None:
         """Put in what software found out of an access that the hardware told as an exception."""

@@ -84,11 +84,11 @@ def test_linux_lives_with_memory_that_is_swapped_out(cloud: Boot, cpus: int) -> 
     with cloud.vm(console, cpus=cpus, memory="128M") as vm:
         while not vm.is_stopped() and len(steps) == 2:
             vm.scheduler.run(vm.clock.now + 50_000_000)
-            vm._between_turns()
+            vm.between_turns()
         while not vm.is_stopped() and len(steps) == 1:
             vm.pager.swap_out(0x200_0000, 0x200_0000)
             vm.scheduler.run(vm.clock.now + 50_000_000)
-            vm._between_turns()
+            vm.between_turns()
         result = vm.run()
     assert result.reason == "poweroff"
     sums = re.findall(r"^([0-9a-f]{64})  /bin/busybox", console.text, re.MULTILINE)

@@ -74,15 +74,21 @@ def put_vcpu(vcpu: Vcpu, state: VcpuState) -> None:
 
 
 def take(
-    keeper: PageKeeper, vcpus: list[Vcpu], board: Board, turn: tuple[int, int, int]
+    keeper: PageKeeper,
+    vcpus: list[Vcpu],
+    board: Board,
+    turn: tuple[int, int, int],
+    *,
+    flush: bool = True,
 ) -> Snapshot:
     """Write down a VM. Cached translations are dropped, so that what follows is the same after
-    `put`: a stale one is no part of the state.
+    `put`: a stale one is no part of the state. Without `flush` the caller keeps them.
     """
     pcpu = vcpus[0].pcpu
     written = tuple(take_vcpu(vcpu) for vcpu in vcpus)
     pages = keeper.take()
-    pcpu.flush_tlb()
+    if flush:
+        pcpu.flush_tlb()
     dialects = vcpus[0].dialects.save()
     return Snapshot(
         VERSION,

@@ -7,7 +7,7 @@ guest" needs EPT), and an identity map is all that it is then.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from hwmodel.arch.controls import Primary, Secondary
 from hwmodel.arch.paging import InvVpid
@@ -57,6 +57,19 @@ class Shadow:
         self._root: Root = ()
         self._generation = -1
         self._paging: Paging | None = None
+
+    @property
+    def tables(self) -> ShadowTables:
+        """The shadow pages of the whole VM."""
+        return self._tables
+
+    def state(self) -> list[object]:
+        """Return which root is loaded, for a copy together with that of `tables`."""
+        return [self._loaded, self._root, self._generation, self._paging]
+
+    def set_state(self, state: list[Any]) -> None:
+        """Take over a copy of what `state` returned."""
+        self._loaded, self._root, self._generation, self._paging = state
 
     def prepare(self) -> None:
         """Set the controls that shadow paging asks for."""

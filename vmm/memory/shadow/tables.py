@@ -7,7 +7,7 @@ stale as a TLB entry may be. A table that stays as it is for a while is protecte
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hwmodel.arch.paging import InvVpid
 from hwmodel.mem.ram import PAGE
@@ -70,6 +70,18 @@ class ShadowTables:
         self.unseen = False
         """Whether a virtual CPU has run, since the last comparison, where no write is seen."""
         self._flush()
+
+    def state(self) -> list[object]:
+        """Return what is known of shadow pages, for a copy: their bytes are machine memory."""
+        return [
+            self.generation, self._free, self._by_key, self._by_place, self._reverse,
+            self._out_of_step,
+        ]  # fmt: skip
+
+    def set_state(self, state: list[Any]) -> None:
+        """Take over a copy of what `state` returned."""
+        self.generation, self._free, self._by_key, self._by_place = state[:4]
+        self._reverse, self._out_of_step = state[4:]
 
     def _flush(self) -> None:
         self._pcpu.invvpid(InvVpid.ALL_CONTEXTS, 0)
