@@ -328,8 +328,6 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     check_boundary(e);
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
-    if (unlikely(b->flags & BLOCK_STOP || e->towards_stop))
-        stops_before_block(e, b->real_pc, b->size);
     keep_pace(e, b);
     e->block = b;
     e->retired += b->counted;

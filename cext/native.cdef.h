@@ -337,7 +337,7 @@ int engine_stop_at_code(struct engine *engine, uint64_t id, int physical, uint64
 int engine_stop_at_data(struct engine *engine, uint64_t id, int physical, uint64_t address, uint64_t size, uint32_t kinds);
 /* Exits by two programs of (operation, argument) pairs: `match` says which are counted, `when` which of those stop; an empty
  * program holds always. `reasons`: a bitmap of those that `match` can hold for. `count`: met so often before. */
-int engine_stop_at_exit(struct engine *engine, uint64_t id, const uint64_t reasons[2], const uint64_t *match, uint32_t match_words,
+int engine_stop_at_exit(struct engine *engine, uint64_t id, const uint64_t reasons[3], const uint64_t *match, uint32_t match_words,
                         const uint64_t *when, uint32_t when_words, uint64_t count);
 uint64_t engine_stop_count(const struct engine *engine, uint64_t id);
 void engine_stops_arm(struct engine *engine, uint32_t mode, int renew);

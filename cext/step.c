@@ -66,6 +66,8 @@ void step_for_a_while(struct engine *e)
 /* Land on `until` exactly: run whole blocks while they fit, then single steps. */
 void keep_pace(struct engine *e, const struct block *b)
 {
+    if (unlikely(b->flags & BLOCK_STOP || e->towards_stop))
+        stops_before_block(e, b->real_pc, b->size);
     if (b->real_pc >> 12 != e->fetch_page - 1)
         e->step_fetch = false;
     settle_debt(e);

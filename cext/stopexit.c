@@ -5,7 +5,7 @@
 
 enum { DEPTH_MAX = 32 };
 enum operation { OP_CONST, OP_LOAD, OP_EXTRACT, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_WITHIN, OP_AND, OP_OR, OP_NOT, OPERATIONS };
-enum operand { LOAD_RECORD = 0, LOAD_FIELD = 0x100, LOAD_GPR = 0x200, LOAD_COUNT = 0x300, LOAD_CPL, LOAD_STEPS, LOAD_CYCLES, LOAD_VCPU };
+enum operand { LOAD_RECORD = 0, LOAD_FIELD = 0x100, LOAD_GPR = 0x200, LOAD_COUNT = 0x300, LOAD_CPL, LOAD_STEPS, LOAD_CYCLES, LOAD_VCPU, LOAD_REASON };
 
 
 /* Whether a program leaves one value and never has fewer than it takes. */
@@ -15,7 +15,7 @@ static bool is_sound(const uint64_t *words, uint32_t count)
     for (uint32_t n = 0; n + 1 < count; n += 2) {
         uint64_t op = words[n];
         int takes = op <= OP_LOAD ? 0 : op == OP_EXTRACT || op == OP_NOT ? 1 : op == OP_WITHIN ? 3 : 2;
-        if (op >= OPERATIONS || depth < takes || (op == OP_LOAD && words[n + 1] > LOAD_VCPU))
+        if (op >= OPERATIONS || depth < takes || (op == OP_LOAD && words[n + 1] > LOAD_REASON))
             return false;
         depth += 1 - takes;
         if (depth > DEPTH_MAX)
@@ -32,7 +32,7 @@ static uint64_t *copied(const uint64_t *words, uint32_t count)
     return copy;
 }
 
-int engine_stop_at_exit(struct engine *e, uint64_t id, const uint64_t reasons[2], const uint64_t *match, uint32_t match_words,
+int engine_stop_at_exit(struct engine *e, uint64_t id, const uint64_t reasons[3], const uint64_t *match, uint32_t match_words,
                         const uint64_t *when, uint32_t when_words, uint64_t count)
 {
     struct stops *s = e->stops;
@@ -70,6 +70,7 @@ static uint64_t load(struct engine *e, const struct condition *c, uint64_t opera
     case LOAD_CPL: return (uint64_t)e->cpl;
     case LOAD_STEPS: return steps_now(e);
     case LOAD_CYCLES: return cycles_now(e) + e->stops->others;
+    case LOAD_REASON: return exit_code(&e->exit) & 0xffff;     /* by operation, where that is how exits go */
     case LOAD_VCPU: return *field(e, VMCS_VIRTUAL_PROCESSOR_ID) - 1;      /* as the hypervisor numbers them */
     default: return operand == LOAD_GPR + RSP ? *field(e, VMCS_GUEST_RSP) : e->vcpu->gpr[operand & 15];
     }
@@ -114,7 +115,7 @@ static bool holds(struct engine *e, const struct condition *c, const uint64_t *w
 bool stops_at_exit(struct engine *e)
 {
     struct stops *s = e->stops;
-    uint32_t reason = e->exit.reason & 0xffff;
+    uint32_t reason = exit_code(&e->exit) & 0xffff;
     const struct condition *first = NULL;
     if (!s->mode || reason >= REASONS)
         return false;

@@ -7,7 +7,7 @@
 enum { LET_IN_MAX = 8, HITS = 1024 };
 
 struct place { uint64_t id, address, size; uint32_t kinds; bool physical; };
-struct condition { uint64_t id, count; uint64_t *match, *when; uint32_t match_words, when_words; uint64_t reasons[REASONS / 64]; };
+struct condition { uint64_t id, count; uint64_t *match, *when; uint32_t match_words, when_words; uint64_t reasons[3]; };
 
 struct stops {
     uint32_t mode;                 /* enum stops_mode */

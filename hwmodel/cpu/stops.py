@@ -99,7 +99,7 @@ class EngineStops:
         self, number: int, reasons: int, match: Sequence[int], when: Sequence[int], count: int
     ) -> None:
         """Stop at exits of `reasons` (a bitmap) by two programs; see cext/native.cdef.h."""
-        masks = (reasons & _NEVER, reasons >> 64)
+        masks = [reasons >> 64 * word & _NEVER for word in range(3)]
         _check(
             lib.engine_stop_at_exit(
                 self._native, number, masks, list(match), len(match), list(when), len(when), count

@@ -21,7 +21,8 @@ from difflib import get_close_matches
 from typing import Final
 
 from hwmodel.arch.exits import ExitReason
-from vmm.debug.operands import ALL, COUNT, Source, operands
+from hwmodel.arch.operations import Operation
+from vmm.debug.operands import ALL, COUNT, REASON, REASONS, Source, operands
 from vmm.errors import UsageError
 
 _TOKEN: Final = re.compile(
@@ -34,6 +35,7 @@ _PYTHON: Final[dict[int, Callable[[int, int], bool]]] = {
     EQ: operator.eq, NE: operator.ne, LT: operator.lt, LE: operator.le, GT: operator.gt,
     GE: operator.ge, AND: operator.and_,
 }  # fmt: skip
+_REASONS: Final[dict[str, int]] = {m.name: int(m) for kind in (Operation, ExitReason) for m in kind}
 _DEEPEST: Final = 24  # the engine's stack has 32 cells, and a term takes up to 4
 _WORDS: Final = {"and": "&", "&&": "&", "or": "|", "||": "|", "not": "!"}
 Code = tuple[int, ...]
@@ -203,9 +205,9 @@ class _Parser:
             return value
         if token.kind == "name" and self._is_reason(token):
             self._at += 1
-            return int(ExitReason[token.text.upper()])
+            return _REASONS[token.text.upper()]
         if token.kind == "name":
-            raise self._unknown(token, "exit reason", ExitReason.__members__)
+            raise self._unknown(token, "exit reason", _REASONS)
         raise self._error("a number or the name of an exit reason is missing here")
 
     # ---- tokens ----
@@ -223,7 +225,7 @@ class _Parser:
 
     @staticmethod
     def _is_reason(token: _Token) -> bool:
-        return token.text.upper() in ExitReason.__members__
+        return token.text.upper() in _REASONS
 
     def _unknown(self, token: _Token, kind: str, known: object) -> ConditionError:
         names = list(known)  # type: ignore[call-overload]
@@ -281,8 +283,8 @@ def _source_code(source: Source, test: Code) -> Code:
     code = (*value, *test)
     if source.reasons == ALL:
         return code
-    reasons = [n for n in range(128) if source.reasons >> n & 1]
+    reasons = [n for n in range(REASONS) if source.reasons >> n & 1]
     for number, reason in enumerate(reasons):
-        code = (*code, LOAD, 0, EXTRACT, 16 << 8, CONST, reason, EQ, 0)
+        code = (*code, LOAD, REASON, CONST, reason, EQ, 0)
         code = (*code, OR, 0) if number else code
     return (*code, AND, 0)

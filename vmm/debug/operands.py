@@ -16,11 +16,12 @@ from hwmodel.arch.word import Bits
 from hwmodel.vmx.state import GPR_NAMES
 
 _FIELD, _GPR = 0x100, 0x200  # enum operand of cext/stops.c
-COUNT, _CPL, _STEPS, _CYCLES, _VCPU = range(0x300, 0x305)
-_REASON, _QUALIFICATION, _LENGTH, _LINEAR, _PHYSICAL, _INTERRUPTION, _ERROR = range(7)
+COUNT, _CPL, _STEPS, _CYCLES, _VCPU, REASON = range(0x300, 0x306)
+_, _QUALIFICATION, _LENGTH, _LINEAR, _PHYSICAL, _INTERRUPTION, _ERROR = range(7)
 _RIP, _SEQUENCE = 10, 13  # words of struct exit_record
 _RAX, _RCX = 0, 1
-ALL: Final = (1 << 128) - 1
+REASONS: Final = 160  # exit reasons, and operations of the trap technique
+ALL: Final = (1 << REASONS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def _bits(part: Bits[int], *reasons: R, inverted: bool = False) -> Source:
 _EPT: Final = _mask(R.EPT_VIOLATION, R.EPT_MISCONFIG)
 _EVENTS: Final = _mask(R.EXCEPTION_NMI, R.EXTERNAL_INTERRUPT)
 OWN: Final[dict[str, tuple[Source, ...]]] = {
-    "reason": (Source(_REASON, 0, 16),),
+    "reason": (Source(REASON),),
     "qualification": (Source(_QUALIFICATION),),
     "length": (Source(_LENGTH),),
     "gpa": (Source(_PHYSICAL, reasons=_EPT),),

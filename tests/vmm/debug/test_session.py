@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -106,14 +107,26 @@ tick:
 """
 
 
-@pytest.fixture(params=["ept", "shadow"])
-def vm(request: pytest.FixtureRequest) -> Iterator[VM]:
-    with VM(elf64(WORK), memory="4M", mmu=request.param) as machine:
+HELD: dict[str, dict[str, Any]] = {
+    "vtx": {"technique": "vtx"},
+    "shadow": {"technique": "vtx", "mmu": "shadow"},
+    "trap": {"technique": "trap"},
+}
+
+
+@pytest.fixture(params=HELD)
+def held(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return HELD[str(request.param)]
+
+
+@pytest.fixture
+def vm(held: dict[str, Any]) -> Iterator[VM]:
+    with VM(elf64(WORK), memory="4M", **held) as machine:
         yield machine
 
 
-def test_a_session_changes_nothing(vm: VM) -> None:
-    with VM(elf64(WORK), memory="4M", mmu=vm.config.mmu) as other:
+def test_a_session_changes_nothing(vm: VM, held: dict[str, Any]) -> None:
+    with VM(elf64(WORK), memory="4M", **held) as other:
         alone = other.run()
         session = Session(vm, interval=500)
         session.break_on_exit("reason=CPUID")
