@@ -66,6 +66,10 @@ class Pcpu:
         self.stops: Final = EngineStops(self._native)
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
+        self._entered: Final[dict[int, Vmcs]] = {}
+        self._borrowed: Vmcs | None = None
+        self._previous: Vmcs | None = None
+        """Whose x87 and SSE registers the engine may hold: it writes them back later."""
         self._fault: Final = ffi.new("uint64_t[3]")
         self._walk: Final = ffi.new("struct walk_reference[64]"), ffi.new("struct walk_outcome *")
         self._code: Final = ffi.new("uint8_t[]", PAGE)
@@ -139,6 +143,7 @@ class Pcpu:
 
     def entry_of(self, vmcs: Vmcs) -> Callable[[int], Exit]:
         """Return `enter` for this VMCS alone, with every look-up done: for a run loop."""
+        self._entered[id(vmcs)] = vmcs
         native = partial(lib.engine_enter, self._native, vmcs.native)
         record, vmexit, clock = self._record, self._exit, self.clock
 
@@ -288,7 +293,14 @@ class Pcpu:
     def fetch(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
         """Read guest memory as an instruction fetch would; at most a page."""
         code = lib.vcpu_access(
-            self._native, vmcs.native, linear & _MASK64, self._code, size, FETCH, user, self._fault
+            self._native,
+            self._borrow(vmcs),
+            linear & _MASK64,
+            self._code,
+            size,
+            FETCH,
+            user,
+            self._fault,
         )
         fault = self._fault_of(code)
         return self._code_bytes[:size] if fault is None else fault
@@ -302,7 +314,14 @@ class Pcpu:
         self, vmcs: Vmcs, linear: int, buffer: Any, size: int, access: int, user: bool
     ) -> Fault | None:
         code = lib.vcpu_access(
-            self._native, vmcs.native, linear & _MASK64, buffer, size, access, user, self._fault
+            self._native,
+            self._borrow(vmcs),
+            linear & _MASK64,
+            buffer,
+            size,
+            access,
+            user,
+            self._fault,
         )
         return self._fault_of(code)
 
@@ -312,7 +331,7 @@ class Pcpu:
         """Return the guest-physical address, without any side effect."""
         gpa = ffi.new("uint64_t *")
         code = lib.vcpu_translate(
-            self._native, vmcs.native, linear & _MASK64, access, user, gpa, self._fault
+            self._native, self._borrow(vmcs), linear & _MASK64, access, user, gpa, self._fault
         )
         return self._fault_of(code) or int(gpa[0])
 
@@ -326,8 +345,8 @@ class Pcpu:
         """
         cells, outcome = self._walk
         lib.vcpu_explain_walk(
-            self._native, vmcs.native, linear & _MASK64, access, user, effects, cells, len(cells),
-            outcome,
+            self._native, self._borrow(vmcs), linear & _MASK64, access, user, effects, cells,
+            len(cells), outcome,
         )  # fmt: skip
         return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
 
@@ -337,8 +356,13 @@ class Pcpu:
         `how`: 0 with every reference from memory, 1 from hot caches of walks, 2 from the TLB.
         """
         return lib.vcpu_repeat_walk(  # type: ignore[no-any-return]
-            self._native, vmcs.native, linear, rounds, how
+            self._native, self._borrow(vmcs), linear, rounds, how
         )
+
+    def _borrow(self, vmcs: Vmcs) -> Any:
+        """Return the native VMCS for a call that loads it; it must not go before the next one."""
+        self._previous, self._borrowed = self._borrowed, vmcs
+        return vmcs.native
 
     def _fault_of(self, code: int) -> Fault | None:
         first, second, third = self._fault

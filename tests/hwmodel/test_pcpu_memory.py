@@ -7,6 +7,7 @@ import pytest
 from hwmodel.arch.vmcs import Field
 from hwmodel.mem.ram import PAGE
 from hwmodel.pcpu import WRITE, Fault
+from hwmodel.vmx.state import Vmcs
 from tests.bare import CODE, MIB, Bare, assemble
 from vmm.memory.ept import Slot
 
@@ -219,3 +220,14 @@ def test_code_that_may_run_but_not_be_read(bare: Make, what: str) -> None:
         assert vmexit.interruption_error == 0x21
     else:
         assert vmexit.qualification & 0x3F == 1 | 4 << 3
+
+
+def test_a_vmcs_that_is_gone_is_not_written(bare: Make) -> None:
+    """The engine holds the x87 registers of the last one it looked through, to save them later."""
+    machine = bare()
+    image = machine.vmcs.save()
+    for _ in range(2000):
+        passing = Vmcs()
+        passing.restore(image)
+        assert machine.pcpu.translate(passing, CODE) == CODE
+    assert machine.run("hlt").name == "HLT"
