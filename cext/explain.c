@@ -71,6 +71,29 @@ void vcpu_explain_walk(struct engine *e, struct vcpu *v, uint64_t linear, int ac
     attribute(e, linear, references, e->mmu.log_count < room ? e->mmu.log_count : room);
 }
 
+void vcpu_explain_gpa(struct engine *e, struct vcpu *v, uint64_t gpa, int access, struct walk_reference *references,
+                      uint32_t room, struct walk_outcome *outcome)
+{
+    static const uint32_t needs[] = {EPT_READ, EPT_WRITE, EPT_EXECUTE};
+    const struct ept_cause none = {0};
+    struct ept_page page = {0};
+    *outcome = (struct walk_outcome){.result = 2, .reason = STOP_INTERNAL};
+    if (!borrow(e, v))
+        return;
+    struct mmu_counters kept = e->mmu.counters;
+    e->mmu.log = references;
+    e->mmu.log_room = room;
+    e->mmu.log_count = 0;
+    bool found = ept_translate(e, gpa, needs[access], &none, true, &page);
+    e->mmu.log = NULL;
+    struct walk w = {.gpa = gpa, .hpa = page.hpa, .rights = page.rights, .shift = page.shift};
+    report(e, found, &w, outcome);
+    e->mmu.counters = kept;
+    bool nested = nested_find(e, gpa) != NULL;
+    for (uint32_t k = 0; k < e->mmu.log_count && k < room; k++)
+        references[k].cache = nested ? WALK_BY_NESTED_TLB : WALK_BY_MEMORY;
+}
+
 uint64_t vcpu_repeat_walk(struct engine *e, struct vcpu *v, uint64_t linear, uint64_t rounds, int how)
 {
     struct walk w = {0};

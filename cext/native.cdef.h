@@ -266,6 +266,7 @@ struct trace_counters {
     uint64_t segments;             /* begun */
     uint64_t sums_lost;            /* not summed up, for want of a place */
     uint64_t injected_interrupts, injected_nmis, injected_exceptions;
+    uint64_t price[9];             /* by heading: what the last exit cost when it was made, and the last entry */
 };
 /* What perf kvm stat keeps of one event: `event` 0 exits by reason, 1 MMIO by address, 2 ports; `writes` of an access. */
 struct exit_sum {
@@ -295,6 +296,9 @@ int vcpu_translate(struct engine *engine, struct vcpu *vcpu, uint64_t linear, in
  * and no cache is asked; with them it is the real walk: flags are set, caches serve and are filled. */
 void vcpu_explain_walk(struct engine *engine, struct vcpu *vcpu, uint64_t linear, int access, int user, int effects,
                        struct walk_reference *references, uint32_t room, struct walk_outcome *outcome);
+/* The same for a guest-physical address: what the EPT makes of it. Nothing changes. */
+void vcpu_explain_gpa(struct engine *engine, struct vcpu *vcpu, uint64_t gpa, int access,
+                      struct walk_reference *references, uint32_t room, struct walk_outcome *outcome);
 /* For `ring1 bench`: `rounds` translations of one address. `how` 0: every reference from memory; 1: by the caches of
  * walks; 2: found in the modelled TLB. Returns the sum of the addresses found. */
 uint64_t vcpu_repeat_walk(struct engine *engine, struct vcpu *vcpu, uint64_t linear, uint64_t rounds, int how);

@@ -210,6 +210,7 @@ void trace_enter(struct engine *e)
     uint32_t n = number_of(t, v);
     uint64_t now = cycles_now(e), event = v->field[VMCS_VM_ENTRY_INTR_INFO_FIELD];
     look_at_ledger(e);
+    t->counters.price[LEDGER_ENTRY] = t->spent[LEDGER_ENTRY];
     count_injection(t, event);
     if (t->sums)
         sum_enter(t, n, now);
@@ -244,6 +245,9 @@ void trace_exit(struct engine *e)
     const struct exit_record *x = &e->exit;
     uint32_t n = number_of(t, v);
     look_at_ledger(e);
+    for (int heading = LEDGER_EXIT; heading <= LEDGER_DEVICE; heading++)
+        if (heading != LEDGER_ENTRY)
+            t->counters.price[heading] = t->spent[heading];
     if (t->sums && (exit_code(x) & 0xffff) < REASONS)
         sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
     uint64_t *w = room(t, WORDS);

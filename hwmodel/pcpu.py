@@ -350,6 +350,14 @@ class Pcpu:
         )  # fmt: skip
         return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
 
+    def explain_gpa(self, vmcs: Vmcs, gpa: int, access: Access = Access.READ) -> Walk:
+        """Return every EPT reference that a guest-physical address takes; nothing changes."""
+        cells, outcome = self._walk
+        lib.vcpu_explain_gpa(
+            self._native, vmcs.native, gpa & _MASK64, access, cells, len(cells), outcome
+        )
+        return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
+
     def repeat_walk(self, vmcs: Vmcs, linear: int, rounds: int, how: int) -> int:
         """Translate an address again and again, for a bench; return the sum of the answers.
 

@@ -32,7 +32,7 @@ class Sleeper(ArchitecturalView):
     awaited_page: int
     """Guest-physical, while it waits for memory that is swapped out."""
     runnable_since: int
-    """The cycle from which on it could run, if another one has its turn."""
+    """The cycle from which on it is what it is: could run while another has its turn, sleeps."""
 
     def halt(self) -> None:
         """Finish HLT: sleep behind it, unless it was kicked before."""
@@ -41,6 +41,7 @@ class Sleeper(ArchitecturalView):
             self.kicked = False
         else:
             self.activity = Activity.HALTED
+            self.runnable_since = self.pcpu.clock.now
 
     def kick(self) -> None:
         """Wake it from HLT whatever its interrupt flag says, or end its next HLT beforehand."""
@@ -61,6 +62,7 @@ class Sleeper(ArchitecturalView):
     def wait_for_page(self, page: int) -> None:
         """It met memory that is swapped out."""
         self.activity, self.awaited_page = Activity.WAIT_FOR_PAGE, page
+        self.runnable_since = self.pcpu.clock.now
 
     def page_arrived(self, page: int) -> None:
         """Some memory is back."""

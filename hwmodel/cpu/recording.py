@@ -90,6 +90,8 @@ class Counters:
     injected_interrupts: int = 0
     injected_nmis: int = 0
     injected_exceptions: int = 0
+    price: tuple[int, ...] = (0,) * 9
+    """By heading of the ledger: what the last exit cost when it was made, and the last entry."""
 
 
 class Recorder:
@@ -139,7 +141,8 @@ class Recorder:
         native = lib.engine_trace_counters(self._native)
         if native == ffi.NULL:
             return Counters()
-        return Counters(*(getattr(native, name) for name in Counters.__slots__))
+        values = {name: getattr(native, name) for name in Counters.__slots__}
+        return Counters(**values | {"price": tuple(native.price)})
 
     def stop(self) -> None:
         """Record nothing any more."""
