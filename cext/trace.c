@@ -230,6 +230,13 @@ void trace_enter(struct engine *e)
     commit(t, WORDS);
 }
 
+static void keep_price(struct tracer *t)
+{
+    for (int heading = LEDGER_EXIT; heading <= LEDGER_DEVICE; heading++)
+        if (heading != LEDGER_ENTRY)
+            t->counters.price[heading] = t->spent[heading];
+}
+
 /* The register that MOV to or from a control register names. */
 static uint64_t moved(const struct engine *e) { return e->vcpu->gpr[e->exit.qualification >> 8 & 15]; }
 
@@ -245,9 +252,7 @@ void trace_exit(struct engine *e)
     const struct exit_record *x = &e->exit;
     uint32_t n = number_of(t, v);
     look_at_ledger(e);
-    for (int heading = LEDGER_EXIT; heading <= LEDGER_DEVICE; heading++)
-        if (heading != LEDGER_ENTRY)
-            t->counters.price[heading] = t->spent[heading];
+    keep_price(t);
     if (t->sums && (exit_code(x) & 0xffff) < REASONS)
         sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
     uint64_t *w = room(t, WORDS);

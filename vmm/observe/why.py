@@ -36,6 +36,11 @@ def why(vcpu: Vcpu, vmexit: Exit) -> Cause:
     """Say what made `vmexit` an exit, by the VMCS as the exit left it."""
     if vmexit.is_entry_failure:
         return Cause("the VM entry failed; explain entry names the check")
+    if vmexit.hardware_reason != vmexit.reason:  # the trap technique names what was trapped
+        cause = _exception(vcpu, vmexit)
+        vector = vmexit.interruption_info & 0xFF
+        text = f"the guest's ring 0 is ring 1, where it raises vector {vector}; {cause.text}"
+        return Cause(text, cause.setting)
     if vmexit.reason in _CONTROLS:
         return _control(vcpu, *_CONTROLS[vmexit.reason])
     rule = _RULES.get(vmexit.reason)

@@ -92,6 +92,15 @@ def test_a_cr0_bit_of_the_hosts() -> None:
         assert story.cause.text == "bits 0x20 of CR0 are the host's and would change"
 
 
+def test_what_the_trap_technique_traps() -> None:
+    with VM(elf64(f"cli; {OFF}"), memory="16M", technique="trap") as vm:
+        vmexit = next(vmexit for vmexit in vm if vmexit.name == "CLI")
+        cause = exit_story(vm.current, vmexit).cause
+        assert cause.text.startswith(
+            "the guest's ring 0 is ring 1, where it raises vector 13; bit 13"
+        )
+
+
 def test_looking_changes_nothing() -> None:
     with VM(elf64(ONE_OF_EACH), memory="16M") as vm:
         digests = []
