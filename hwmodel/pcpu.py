@@ -23,6 +23,7 @@ from hwmodel.mem.reference import (
 )
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Account, Heading, read_account
+from hwmodel.timing.prices import Near, fill, fill_bare
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.native import native_capabilities
@@ -124,6 +125,22 @@ class Pcpu:
             cell.sets, cell.ways = geometry.sets, geometry.ways
         if lib.engine_set_paging(self._native, native, fidelity):
             raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
+
+    def set_prices(self, model: CpuModel, near: Near) -> None:
+        """Charge for events what they cost in a virtual machine on this model; see `cext/price.h`."""
+        native = ffi.new("struct event_costs *")
+        fill(native, model, near)
+        self._use(native)
+
+    def set_bare_prices(self, model: CpuModel) -> None:
+        """Charge for events what they cost on bare metal, though a VM runs: exits are free."""
+        native = ffi.new("struct event_costs *")
+        fill_bare(native, model)
+        self._use(native)
+
+    def _use(self, native: Any) -> None:
+        if lib.engine_set_prices(self._native, native):
+            raise EngineError("there is no memory for the caches of page walks")
 
     def mmu_counters(self) -> dict[str, int | list[int]]:
         """Return what the memory-management unit counted; lists are by page size or level."""

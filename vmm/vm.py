@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
-from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
@@ -16,7 +15,7 @@ from vmm.config import Config, Technique, Wakeup
 from vmm.controls import refuse_lacking, write_msr_bitmap
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
-from vmm.errors import InternalError, UsageError
+from vmm.errors import UsageError
 from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.output import Console
 from vmm.host.sources import HostSources
@@ -24,6 +23,7 @@ from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
+from vmm.processor import make_pcpu
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
@@ -96,10 +96,7 @@ class VM:
             raise
 
     def _build(self) -> None:
-        try:
-            self.pcpu = Pcpu.of_model(self.memory.ram, self.clock, self.model)
-        except EngineError as error:
-            raise InternalError(f"the engine cannot be made: {error}") from None
+        self.pcpu = make_pcpu(self.memory.ram, self.clock, self.model, self.config.timing)
         refuse_lacking(self.model, self.pcpu.capabilities, NEEDED if self.config.apicv else ())
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory, self.model.features)

@@ -13,6 +13,7 @@ from hwmodel.arch.model import Cache, CpuModel
 from hwmodel.arch.registers import Cr4, Efer
 
 MHZ = 1_000_000
+_EXTENDED = 15  # families from here on have a second field
 HIGHEST_BASIC = 0x16
 HIGHEST_EXTENDED = 0x80000008
 BY_SUBLEAF = frozenset({0x4, 0x7, 0xB, 0xD})
@@ -116,8 +117,9 @@ def feature_bits(features: frozenset[str], leaf: int, subleaf: int = 0) -> Leaf:
 
 def signature(model: CpuModel) -> int:
     """Leaf 1's EAX: stepping, model and family ("Version Information")."""
-    low = model.family << 8 | (model.model & 0xF) << 4 | model.stepping
-    return model.model >> 4 << 16 | low
+    family = min(model.family, _EXTENDED)
+    low = family << 8 | (model.model & 0xF) << 4 | model.stepping
+    return (model.family - family) << 20 | model.model >> 4 << 16 | low
 
 
 def supported_cr4(model: CpuModel) -> Cr4:

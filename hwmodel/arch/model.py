@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from hwmodel.arch.costs import EventCosts
 from hwmodel.arch.features import BY_NAME, NEEDS
 from hwmodel.arch.sourced import ModelError, SourcedTable
 from hwmodel.arch.speculation import ARCH_CAPABILITIES
@@ -19,6 +20,7 @@ from hwmodel.arch.vmx_model import VmxOffer
 
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "cascade-lake"
+_INSTRUCTION = 2
 BRAND_BYTES = 47  # leaves 0x80000002 to 0x80000004 hold 48, the last of them 0
 
 
@@ -61,6 +63,7 @@ class CpuModel:
     caches: tuple[Cache, ...]
     translation: TranslationCaches
     vmx: VmxOffer
+    costs: EventCosts
 
     @classmethod
     def load(cls, name: str = DEFAULT_MODEL, folder: Path = MODELS) -> Self:
@@ -103,6 +106,7 @@ class CpuModel:
             caches=tuple(_cache(row) for row in file.rows("caches")),
             translation=TranslationCaches.read(file),
             vmx=VmxOffer.read(file),
+            costs=EventCosts.read(file),
         )
         for section in (identity, widths, clocks, file):
             section.done()
@@ -117,7 +121,7 @@ class CpuModel:
                 len(self.brand) > BRAND_BYTES,
                 f"identity.brand has {len(self.brand)} characters; {BRAND_BYTES} fit",
             ),
-            (not 6 <= self.family <= 15, f"identity.family {self.family} must be 6 to 15"),
+            (not 6 <= self.family <= 270, f"identity.family {self.family} must be 6 to 270"),
             (not 0 <= self.model <= 255, f"identity.model {self.model} must be 0 to 255"),
             (not 0 <= self.stepping <= 15, f"identity.stepping {self.stepping} must be 0 to 15"),
             (
@@ -153,6 +157,11 @@ class CpuModel:
         if self.immunities and "arch_capabilities" not in self.features:
             strange.append((True, "immunities: the feature 'arch_capabilities' is missing"))
         return sorted(unknown) + sorted(unmet) + sorted(strange)
+
+    def data_caches(self) -> list[Cache]:
+        """The caches that serve data, by level."""
+        serving = [cache for cache in self.caches if cache.kind != _INSTRUCTION]
+        return sorted(serving, key=lambda cache: cache.level)
 
     def without(self, *names: str) -> Self:
         """The model without these features. Raises ModelError if another one needs them."""

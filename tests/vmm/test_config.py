@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_design() -> None:
         ({"technique": "vmx"}, "vtx, trap, pv, svm"),
         ({"technique": "trap", "mmu": "ept"}, "--mmu ept needs VT-x"),
         ({"technique": "pv", "mmu": "shadow"}, "--mmu shadow"),
-        ({"cpu_model": "z80"}, "cascade-lake, sapphire-rapids"),
+        ({"cpu_model": "z80"}, "cascade-lake, core-2"),
     ],
 )
 def test_refused(options: dict[str, Any], named: str) -> None:

@@ -43,7 +43,7 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--technique", "magic"], "magic"),
         (["run", "--technique", "pv"], "not built yet"),
         (["run", "--technique", "trap"], "not built yet"),
-        (["run", "--timing", "cycle"], "not built yet"),
+        (["run", "--timing", "detailed"], "not built yet"),
         (["run", "--dialect", "xen"], "not built yet"),
         (["run", "--dialect", "kvm,-nonsense"], "nonsense"),
         (["run", "--dialect", "wmk"], "none"),

@@ -1,0 +1,37 @@
+"""The physical CPU that a VM runs on: as the model says, timed as `--timing` says."""
+
+from typing import Final
+
+from hwmodel.arch.model import CpuModel
+from hwmodel.arch.translation import Fidelity
+from hwmodel.mem.ram import Ram
+from hwmodel.pcpu import EngineError, Pcpu
+from hwmodel.timing.clock import Clock
+from hwmodel.timing.prices import Near
+from vmm.boardmap import IOAPIC_BASE, LAPIC_BASE
+from vmm.config import Timing
+from vmm.errors import InternalError
+
+IN_KERNEL: Final = Near(
+    ports=((0x20, 0x21), (0x40, 0x43), (0x61, 0x61), (0xA0, 0xA1), (0x4D0, 0x4D1)),
+    memory=((IOAPIC_BASE, IOAPIC_BASE + 0xFFF), (LAPIC_BASE, LAPIC_BASE + 0xFFFFF)),
+)
+"""What KVM models in the kernel: PIC, PIT, I/O APIC, local APIC (its api.rst, KVM_CREATE_IRQCHIP,
+KVM_CREATE_PIT2)."""
+_FIDELITY: Final = {
+    Timing.FAST: Fidelity.LARGE,
+    Timing.CYCLE: Fidelity.SHARED,
+    Timing.DETAILED: Fidelity.SPLIT,
+}
+
+
+def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, timing: Timing) -> Pcpu:
+    """Make it. Raises InternalError when the engine cannot be had."""
+    try:
+        pcpu = Pcpu.of_model(ram, clock, model)
+        if timing is not Timing.FAST:
+            pcpu.set_paging(model, _FIDELITY[timing])
+            pcpu.set_prices(model, IN_KERNEL)
+    except EngineError as error:
+        raise InternalError(f"the engine cannot be made: {error}") from None
+    return pcpu
