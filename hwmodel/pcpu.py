@@ -127,7 +127,7 @@ class Pcpu:
             raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
 
     def set_prices(self, model: CpuModel, near: Near) -> None:
-        """Charge for events what they cost in a virtual machine on this model; see `cext/price.h`."""
+        """Charge for events what they cost in a VM on this model (cext/price.h)."""
         native = ffi.new("struct event_costs *")
         fill(native, model, near)
         self._use(native)

@@ -187,7 +187,8 @@ def _caches(model: CpuModel, cpus: int) -> dict[tuple[int, int], Leaf]:
 
 def _level2(cache: Cache) -> int:
     """Leaf 0x80000006's ECX: KiB, associativity as an exponent code, line size."""
-    code = {1: 1, 2: 2, 4: 4, 8: 6, 16: 8}[cache.ways]
+    codes = {1: 1, 2: 2, 4: 4, 8: 6, 16: 8, 32: 10, 48: 11}  # from so many ways on
+    code = codes[max(ways for ways in codes if ways <= cache.ways)]
     return cache.size >> 10 << 16 | code << 12 | cache.line
 
 
