@@ -126,10 +126,10 @@ class Pcpu:
         if lib.engine_set_paging(self._native, native, fidelity):
             raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
 
-    def set_prices(self, model: CpuModel, near: Near) -> None:
+    def set_prices(self, model: CpuModel, near: Near, *, by_faults: bool = False) -> None:
         """Charge for events what they cost in a VM on this model (cext/price.h)."""
         native = ffi.new("struct event_costs *")
-        fill(native, model, near)
+        fill(native, model, near, by_faults=by_faults)
         self._use(native)
 
     def set_bare_prices(self, model: CpuModel) -> None:

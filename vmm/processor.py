@@ -9,7 +9,7 @@ from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.prices import Near
 from vmm.boardmap import IOAPIC_BASE, LAPIC_BASE
-from vmm.config import Timing
+from vmm.config import Config, Technique, Timing
 from vmm.errors import InternalError
 
 IN_KERNEL: Final = Near(
@@ -25,13 +25,14 @@ _FIDELITY: Final = {
 }
 
 
-def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, timing: Timing) -> Pcpu:
+def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
     """Make it. Raises InternalError when the engine cannot be had."""
     try:
         pcpu = Pcpu.of_model(ram, clock, model)
-        if timing is not Timing.FAST:
-            pcpu.set_paging(model, _FIDELITY[timing])
-            pcpu.set_prices(model, IN_KERNEL)
+        if config.timing is not Timing.FAST:
+            by_faults = config.technique is Technique.TRAP
+            pcpu.set_paging(model, _FIDELITY[config.timing])
+            pcpu.set_prices(model, IN_KERNEL, by_faults=by_faults)
     except EngineError as error:
         raise InternalError(f"the engine cannot be made: {error}") from None
     return pcpu

@@ -121,12 +121,15 @@ class Vcpu(DialectView):
         `step` and `handle` written out: this is the way of every exit that nobody watches.
         """
         handlers, skip_exit, SKIP = self.handlers, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
-        enter, watchers = self.enter, self.watchers
+        enter, watchers, clock = self.enter, self.watchers, self.pcpu.clock
         until = ends
         while True:
             if self.look_for_events:  # every handler that touches a device sets it
                 event = self.board.next_event()
                 until = ends if event is None or event > ends else event
+            if clock.now >= until:  # an exit takes time too
+                return
+            if self.look_for_events:
                 self.deliver_pending(self)
             vmexit = enter(until)
             if watchers.exits:

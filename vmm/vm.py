@@ -96,7 +96,7 @@ class VM:
             raise
 
     def _build(self) -> None:
-        self.pcpu = make_pcpu(self.memory.ram, self.clock, self.model, self.config.timing)
+        self.pcpu = make_pcpu(self.memory.ram, self.clock, self.model, self.config)
         refuse_lacking(self.model, self.pcpu.capabilities, NEEDED if self.config.apicv else ())
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory, self.model.features)

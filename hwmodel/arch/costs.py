@@ -6,7 +6,12 @@ The processor's own part is measured per processor; handlers are software, so th
 from dataclasses import dataclass
 
 from hwmodel.arch.exits import ExitReason
+from hwmodel.arch.operations import Operation
 from hwmodel.arch.sourced import SourcedTable
+
+_BY_NAME = {code.name: int(code) for code in (*ExitReason, *Operation)}
+_CODES = 256
+"""Exit reasons, and behind them operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class EventCosts:
-    """Costs of events in cycles; `handlers` by basic exit reason, without their VMCS accesses."""
+    """Costs in cycles; `handlers` by exit reason or operation, without their VMCS accesses."""
 
     vm_exit: int
     vm_entry: int
@@ -73,11 +78,6 @@ class EventCosts:
         """An exit and an entry, the hardware's part."""
         return self.vm_exit + self.vm_entry
 
-    @property
-    def kick(self) -> int:
-        """What it takes to make a running guest take an event: an interrupt that exits."""
-        return self.round_trip + self.handler(ExitReason.EXTERNAL_INTERRUPT)
-
 
 def _cycles(table: SourcedTable, name: str) -> int:
     value = table.number(name)
@@ -87,11 +87,10 @@ def _cycles(table: SourcedTable, name: str) -> int:
 
 
 def _handlers(table: SourcedTable) -> tuple[int, ...]:
-    """By basic reason; `default` is for those that have no row."""
-    default = _cycles(table, "default")
-    costs = [default] * 128
+    """By exit reason or operation; `default` is for those that have no row."""
+    costs = [_cycles(table, "default")] * _CODES
     for name in list(table.table):
-        if name not in ExitReason.__members__:
+        if name not in _BY_NAME:
             raise table.error(name, "is no exit reason")
-        costs[ExitReason[name]] = _cycles(table, name)
+        costs[_BY_NAME[name]] = _cycles(table, name)
     return tuple(costs)

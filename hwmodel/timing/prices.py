@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 
 WALK_SHARE: Final = 8
@@ -21,12 +22,18 @@ class Near:
     memory: Sequence[Range] = ()
 
 
-def fill(native: Any, model: CpuModel, near: Near) -> None:
-    """Write the prices of a virtual machine on this processor."""
+def fill(native: Any, model: CpuModel, near: Near, *, by_faults: bool = False) -> None:
+    """Write the prices of a virtual machine on this processor.
+
+    `by_faults`: without VT-x. The way into the hypervisor is a fault, the way back as long, and
+    there is no VMCS to read.
+    """
     costs = model.costs
-    native.vm_exit, native.vm_entry, native.kick = costs.vm_exit, costs.vm_entry, costs.kick
+    native.vm_exit = costs.exception if by_faults else costs.vm_exit
+    native.vm_entry = costs.exception if by_faults else costs.vm_entry
     for reason in range(len(native.handler)):
-        native.handler[reason] = costs.handler(reason)
+        native.handler[reason] = costs.handlers[reason] if by_faults else costs.handler(reason)
+    native.kick = native.vm_exit + native.handler[ExitReason.EXTERNAL_INTERRUPT] + native.vm_entry
     native.far_device = costs.far_device
     for cells, ranges in ((native.near_port, near.ports), (native.near_memory, near.memory)):
         for cell, (first, last) in zip(cells, ranges, strict=False):
