@@ -23,7 +23,6 @@ from hwmodel.mem.reference import (
 )
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Account, Heading, read_account
-from hwmodel.timing.prices import Near, fill, fill_bare
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.native import native_capabilities
@@ -126,19 +125,10 @@ class Pcpu:
         if lib.engine_set_paging(self._native, native, fidelity):
             raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
 
-    def set_prices(self, model: CpuModel, near: Near, *, by_faults: bool = False) -> None:
-        """Charge for events what they cost in a VM on this model (cext/price.h)."""
+    def set_prices(self, fill: Callable[[Any], None]) -> None:
+        """Charge for events (cext/price.h) what `fill` writes: see `hwmodel.timing.prices`."""
         native = ffi.new("struct event_costs *")
-        fill(native, model, near, by_faults=by_faults)
-        self._use(native)
-
-    def set_bare_prices(self, model: CpuModel) -> None:
-        """Charge for events what they cost on bare metal, though a VM runs: exits are free."""
-        native = ffi.new("struct event_costs *")
-        fill_bare(native, model)
-        self._use(native)
-
-    def _use(self, native: Any) -> None:
+        fill(native)
         if lib.engine_set_prices(self._native, native):
             raise EngineError("there is no memory for the caches of page walks")
 

@@ -1,5 +1,6 @@
 """The physical CPU that a VM runs on: as the model says, timed as `--timing` says."""
 
+from functools import partial
 from typing import Final
 
 from hwmodel.arch.model import CpuModel
@@ -7,7 +8,7 @@ from hwmodel.arch.translation import Fidelity
 from hwmodel.mem.ram import Ram
 from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
-from hwmodel.timing.prices import Near
+from hwmodel.timing.prices import Near, fill
 from vmm.boardmap import IOAPIC_BASE, LAPIC_BASE
 from vmm.config import Config, Technique, Timing
 from vmm.errors import InternalError
@@ -32,7 +33,7 @@ def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
         if config.timing is not Timing.FAST:
             by_faults = config.technique is Technique.TRAP
             pcpu.set_paging(model, _FIDELITY[config.timing])
-            pcpu.set_prices(model, IN_KERNEL, by_faults=by_faults)
+            pcpu.set_prices(partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults))
     except EngineError as error:
         raise InternalError(f"the engine cannot be made: {error}") from None
     return pcpu
