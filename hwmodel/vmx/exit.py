@@ -61,6 +61,10 @@ class Exit:
         """Return the record as bytes."""
         return bytes(ffi.buffer(self._record))
 
+    def words(self) -> tuple[int, ...]:
+        """Return the record as its words, in the order of cext/native.cdef.h."""
+        return tuple(memoryview(self.save()).cast("Q"))
+
     @classmethod
     def load(cls, image: bytes) -> "Exit":
         """Return what `save` wrote down."""

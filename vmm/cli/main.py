@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from vmm.cli import explain, run_command, trace
+from vmm.cli import debug_command, explain, run_command, trace
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
@@ -31,6 +31,9 @@ PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 app.command("run")(run_command.run)
+app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"]})(
+    debug_command.debug
+)
 app.add_typer(explain.app, name="explain")
 app.add_typer(trace.app, name="trace")
 

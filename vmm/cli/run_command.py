@@ -1,10 +1,17 @@
 """``ring1 run``: the options, as DESIGN names them. Everything is parsed by ``Config.of``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from vmm.config import Config
+
+_MANY = {
+    "dialect": "dialects", "initrd": "initrds", "disk": "disks", "channel": "channels",
+    "share": "shares",
+}  # fmt: skip
 _Image = Annotated[str | None, typer.Argument(metavar="[IMAGE]", help="The kernel; none: a demo.")]
 
 _DISK = (
@@ -113,43 +120,16 @@ def run(
 
     On a terminal Ctrl-C goes to the guest and Ctrl-A x quits.
     """
+    options = dict(locals())
     from vmm.cli.session import run_session
+
+    return run_session(config_of(options))
+
+
+def config_of(options: dict[str, Any]) -> "Config":
+    """Make a Config of the options of `run`, by their names there. Raises UsageError."""
     from vmm.config import Config
 
-    config = Config.of(
-        image=Path(image) if image is not None else None,
-        technique=technique,
-        mmu=mmu,
-        apicv=apicv,
-        dialects=dialect,
-        cpus=cpus,
-        memory=memory,
-        wakeup=wakeup,
-        numa=numa,
-        cmdline=cmdline,
-        initrds=initrd,
-        kernel_entry=kernel_entry,
-        kaslr=kaslr,
-        disks=disk,
-        net=net,
-        console=console,
-        channels=channel,
-        rng=rng,
-        seed=seed,
-        balloon=balloon,
-        shares=share,
-        timing=timing,
-        cpu_model=cpu_model,
-        trace=trace,
-        stats=stats,
-        max_cycles=max_cycles,
-        max_instructions=max_instructions,
-        timeout=timeout,
-        serial_file=serial_file,
-        screen=screen,
-        gdb=gdb,
-        wait=wait,
-        reboot=reboot,
-        verbose=verbose,
-    )
-    return run_session(config)
+    image = options.pop("image")
+    named = {_MANY.get(name, name): value for name, value in options.items()}
+    return Config.of(image=None if image is None else Path(image), **named)

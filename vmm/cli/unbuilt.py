@@ -2,7 +2,6 @@
 
 UNBUILT = {
     "stat": "statistics of a run as perf kvm stat prints them",
-    "debug": "the debugger for VM-exits, forwards and backwards",
     "compare": "one guest under several techniques, side by side",
     "lab": "the experiments with their charts",
     "fuzz": "differential runs of random programs",

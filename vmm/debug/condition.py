@@ -22,6 +22,7 @@ from typing import Final
 
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.operations import Operation
+from hwmodel.vmx.exit import Exit
 from vmm.debug.operands import ALL, COUNT, REASON, REASONS, Source, operands
 from vmm.errors import UsageError
 
@@ -33,7 +34,7 @@ CONST, LOAD, EXTRACT, EQ, NE, LT, LE, GT, GE, WITHIN, AND, OR, NOT = range(13)  
 _COMPARISONS: Final = {"=": EQ, "==": EQ, "!=": NE, "<": LT, "<=": LE, ">": GT, ">=": GE}
 _PYTHON: Final[dict[int, Callable[[int, int], bool]]] = {
     EQ: operator.eq, NE: operator.ne, LT: operator.lt, LE: operator.le, GT: operator.gt,
-    GE: operator.ge, AND: operator.and_,
+    GE: operator.ge, AND: lambda a, b: bool(a and b), OR: lambda a, b: bool(a or b),
 }  # fmt: skip
 _REASONS: Final[dict[str, int]] = {m.name: int(m) for kind in (Operation, ExitReason) for m in kind}
 _DEEPEST: Final = 24  # the engine's stack has 32 cells, and a term takes up to 4
@@ -64,17 +65,24 @@ class Condition:
 
     def stops_at(self, count: int) -> bool:
         """Whether `when` holds at a count: what the engine does with it."""
-        stack: list[int] = []
-        for op, argument in zip(self.when[::2], self.when[1::2], strict=True):
-            if op in (CONST, LOAD):
-                stack.append(argument if op == CONST else count)
-            elif op == WITHIN:
-                value, low, high = stack[-3:]
-                stack[-3:] = [int(low <= value < high)]
-            else:
-                first, second = stack[-2:]
-                stack[-2:] = [int(_PYTHON[op](first, second))]
-        return not stack or bool(stack[0])
+        return _evaluate(self.when, lambda _place: count)
+
+    def holds_for(self, vmexit: Exit) -> bool:
+        """Whether `match` holds for an exit of the past, of which only the record is known.
+
+        Raises UsageError if it asks for registers or VMCS fields.
+        """
+        record = vmexit.words()
+
+        def load(place: int) -> int:
+            if place == REASON:
+                return vmexit.reason
+            if place >= len(record):
+                raise UsageError(f"{self.text!r} asks for registers: of past exits only the "
+                                 "reason, qualification, gpa, gla and rip are kept")  # fmt: skip
+            return record[place]
+
+        return bool(self.reasons >> vmexit.reason & 1) and _evaluate(self.match, load)
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
@@ -96,6 +104,25 @@ class _Part:
     code: Code
     reasons: int
     counts: bool = False
+
+
+def _evaluate(code: Code, load: Callable[[int], int]) -> bool:
+    """What cext/stopexit.c does."""
+    stack: list[int] = []
+    for op, argument in zip(code[::2], code[1::2], strict=True):
+        if op in (CONST, LOAD):
+            stack.append(argument if op == CONST else load(argument))
+        elif op == EXTRACT:
+            stack[-1] = stack[-1] >> (argument & 63) & (1 << (argument >> 8)) - 1
+        elif op == NOT:
+            stack[-1] = int(not stack[-1])
+        elif op == WITHIN:
+            value, low, high = stack[-3:]
+            stack[-3:] = [int(low <= value < high)]
+        else:
+            first, second = stack[-2:]
+            stack[-2:] = [int(_PYTHON[op](first, second))]
+    return not stack or bool(stack[0])
 
 
 class _Parser:

@@ -115,7 +115,7 @@ class Search:
                 last[:] = [(self._session.now, read(self._session.vm.vcpus[index]))]
                 changed.clear()
                 self._driver.advance(Goal(moment=end))
-                earlier = [moment for moment in changed if moment < self._now]
+                earlier = [moment for moment in changed if moment <= self._now]
                 if earlier:
                     return earlier[-1]
         finally:

@@ -1,0 +1,1 @@
+"""The debugger on a terminal, full-screen."""
