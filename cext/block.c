@@ -24,8 +24,9 @@ bool blocks_create(struct engine *e)
     void *records = mmap(NULL, BLOCK_RECORDS * sizeof *e->blocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     e->blocks = records == MAP_FAILED ? NULL : records;
     e->lengths = malloc(LENGTH_BYTES);
+    e->units = malloc(LENGTH_BYTES * sizeof *e->units);
     e->scratch = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
-    if (!e->blocks || !e->lengths)
+    if (!e->blocks || !e->lengths || !e->units)
         return false;
     e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
     return true;
@@ -36,6 +37,7 @@ void blocks_destroy(struct engine *e)
     if (e->blocks)
         munmap(e->blocks, BLOCK_RECORDS * sizeof *e->blocks);
     free(e->lengths);
+    free(e->units);
 }
 
 static void next_record(struct engine *e)
@@ -86,7 +88,11 @@ bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code)
     return true;
 }
 
-static int capstone_index(int bits) { return bits == 64 ? 2 : bits == 32 ? 1 : 0; }
+csh capstone_for(const struct engine *e)
+{
+    int bits = code_bits(e);
+    return e->capstone[bits == 64 ? 2 : bits == 32 ? 1 : 0];
+}
 
 static void add_instruction(struct engine *e, struct block *b, unsigned length)
 {
@@ -124,7 +130,7 @@ static void scan(struct engine *e, struct block *b)
     size_t all = peek_code(e, b->real_pc, code, b->size + LONGEST_INSTRUCTION);
     const uint8_t *at = code, *end = code + (all < b->size ? all : b->size);
     uint64_t address = b->real_pc;
-    csh handle = e->capstone[capstone_index(code_bits(e))];
+    csh handle = capstone_for(e);
     b->lengths = e->length_count;
     while (at < end && lib.cs_disasm_iter(handle, &at, &all, &address, e->scan)) {
         if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
@@ -185,31 +191,11 @@ static void __attribute__((noreturn)) retranslate(struct engine *e, struct block
     leave_block(e, TRAP_AGAIN);
 }
 
-/* The REP under way is over when RIP stands elsewhere; before it, in its own block, it has not begun. */
-static void settle_rep(struct engine *e, const struct block *b, uint64_t pc)
-{
-    bool ahead = b && pc >= b->real_pc && pc < e->rep_pc;
-    if (e->rep_pc != NO_REP && e->rep_pc != pc && !ahead)
-        e->retired++;
-    e->rep_pc = NO_REP;
-}
-
-static bool contains(const struct block *b, uint64_t pc) { return pc - b->real_pc < b->size; }
-
-/* Un-book what `b`, left at `pc` without having run to its end, has not done. */
-static void take_back(struct engine *e, const struct block *b, uint64_t pc)
-{
-    uint32_t done = 0;
-    for (uint64_t at = b->real_pc; done < b->counted && at < pc; done++)
-        at += e->lengths[b->lengths + done];
-    e->retired -= b->counted - done;
-}
-
 static bool holds_instruction(const struct engine *e, const struct block *b, uint64_t pc, uint32_t size)
 {
     uint64_t at = b->real_pc;
     for (uint32_t n = 0; n < b->total && at <= pc; n++) {
-        uint32_t length = e->lengths[b->lengths + n];
+        uint32_t length = length_at(e, b, n);
         if (at == pc)
             return length == size;
         at += length;
@@ -240,11 +226,18 @@ static bool is_second_try(struct engine *e, const struct block *left, const stru
     return !(b->flags & BLOCK_CALL) || !has_called_itself(e, b);
 }
 
+/* `left` ran to its end only as it seemed. */
+static void unretire_left(struct engine *e, const struct block *left, uint64_t pc)
+{
+    e->base = e->left_base;
+    unretire(e, left, pc);
+}
+
 static struct block *identify(struct engine *e, struct block *b, uint64_t pc, uint32_t size, const struct block *left)
 {
     if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size) {
         if (b->flags & BLOCK_SECOND_TRY && is_second_try(e, left, b))
-            take_back(e, left, pc);
+            unretire_left(e, left, pc);
         return b;
     }
     bool fresh = b->pc == BLOCK_UNSEEN && !(b->flags & BLOCK_SCANNED);
@@ -257,13 +250,15 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     if (is_second_try(e, left, b)) {
         b->flags |= BLOCK_SECOND_TRY;
         b->pc = BLOCK_SLOW;
-        take_back(e, left, pc);
+        unretire_left(e, left, pc);
     }
     bool sensitive = b->flags & BLOCK_SENSITIVE, hooked = hooked_at - pc < size;
     if (sensitive && hooked_at != pc + b->sensitive)
         retranslate(e, b, pc + b->sensitive);
     if (!sensitive && hooked)
         retranslate(e, b, NO_CODE_HOOK);
+    if (e->costs && !(b->flags & BLOCK_PRICED))
+        price_block(e, b);
     return b;
 }
 
@@ -271,7 +266,7 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
 static void check_breakpoints(struct engine *e, const struct block *b, bool repeats)
 {
     uint64_t hits = debug_before_block(e, b->real_pc, b->size, repeats);
-    if (!hits || e->retired >= e->until)
+    if (!hits || is_due(e))
         return;
     e->debug.hits = hits;
     leave_block(e, TRAP_BREAKPOINT);
@@ -295,17 +290,9 @@ static void skip_exit_check(struct engine *e, uint8_t *code)
         memcpy(code, &jump, sizeof jump);
 }
 
-/* `back`: where the hook returns to; NULL if its call has been replaced (inline.c). */
-static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size, uint8_t *back)
+/* What translated code may have made of the core, and must not go on with. */
+static void mend_core(struct engine *e)
 {
-    uint64_t rep = e->rep_pc;
-    if (rep == pc && b->real_pc == pc && b->pc == BLOCK_SLOW && !e->interrupted && !e->stepping) {
-        e->block = b;              /* one more iteration */
-        return;
-    }
-    struct block left = e->block ? *e->block : (struct block){0};
-    settle_rep(e, e->block, pc);
-    e->block = NULL;
     if (!(e->core->hflags & HF_CPL)) {     /* a slip of privilege: never run guest code at CPL 0 */
         e->counters.privilege_slips++;
         set_guest_cpl(e, e->cpl);
@@ -315,6 +302,22 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
         e->core->rip = (uint32_t)e->core->rip;
         leave_block(e, TRAP_AGAIN);
     }
+}
+
+/* `back`: where the hook returns to; NULL if its call has been replaced (inline.c). */
+static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size, uint8_t *back)
+{
+    uint64_t rep = e->rep_pc;
+    if (rep == pc && b->real_pc == pc && b->pc == BLOCK_SLOW && !e->interrupted && !e->stepping && !rep_is_due(e)) {
+        if (e->costs)
+            count_rep(e, b);
+        e->block = b;              /* one more iteration */
+        return;
+    }
+    struct block left = e->block ? *e->block : (struct block){0};
+    settle_rep(e, e->block, pc, e->block != NULL);
+    end_block(e);
+    mend_core(e);
     if (back) {
         skip_exit_check(e, back);
         note_code(e, back);
@@ -329,10 +332,12 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     if (e->debug.code)
         check_breakpoints(e, b, rep == pc);
     keep_pace(e, b);
-    e->block = b;
-    e->retired += b->counted;
+    bool in_rep = e->carry.in_rep;
+    book_block(e, b);
     if (b->flags & BLOCK_REP)
-        e->rep_pc = pc + b->size - e->lengths[b->lengths + b->total - 1];
+        e->rep_pc = pc + b->size - length_at(e, b, b->total - 1u);
+    if (e->costs && b->flags & BLOCK_REP)
+        begin_rep(e, b, in_rep);
     update_limit(e);
     if (back && b == baked && b->pc == pc)
         inline_hook(e, b, back);
@@ -345,9 +350,10 @@ void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     (void)uc;
     struct block *b = data;
     struct engine *e = b->engine;
-    uint64_t retired = e->retired + b->counted;
-    if (likely(b->pc == pc) && likely(retired <= e->limit)) {
-        e->retired = retired;
+    uint64_t after = e->costs ? e->work + b->work : e->retired + b->counted;
+    if (likely(b->pc == pc) && likely(after <= e->limit)) {
+        e->retired += b->counted;
+        e->work += b->work;
         e->block = b;
         return;
     }
@@ -370,22 +376,18 @@ void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     leave_block(e, TRAP_AGAIN);
 }
 
-/* Traps come in the middle of a block that was booked in full: take back what has not retired. RIP is exact. */
-void settle_block(struct engine *e)
-{
-    uint64_t pc;
-    struct block *b = e->block;
-    linear_rip(e, &pc);
-    settle_rep(e, b, pc);
-    e->block = NULL;
-    if (b && contains(b, pc))
-        take_back(e, b, pc);
-}
-
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
 void update_limit(struct engine *e)
 {
-    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e);
-    uint64_t target = stops_limit(e);
-    e->limit = look ? 0 : target < e->until ? target : e->until;
+    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e) || tracks_stretch(e);
+    uint64_t left = retired_left(e), target = target_left(e);
+    left = left < target ? left : target;
+    if (look || !left)
+        e->limit = 0;
+    else if (!e->costs)
+        e->limit = e->until - e->retired < left ? e->until : e->retired + left;
+    else if (left < 1ull << 48 && e->work + left * COST_LEAST < e->until)
+        e->limit = e->work + left * COST_LEAST;
+    else
+        e->limit = e->until - 1;
 }

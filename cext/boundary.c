@@ -22,7 +22,7 @@ void start_timer(struct engine *e)
         return;
     if (!v->paused)
         v->timer_expires = cycles_now(e) + *field(e, VMCS_VMX_PREEMPTION_TIMER_VALUE);
-    uint64_t at = v->timer_expires > e->skew ? v->timer_expires - e->skew : 0;
+    uint64_t at = meter_at(e, v->timer_expires);
     e->until = at < e->until ? at : e->until;
 }
 
@@ -38,7 +38,7 @@ void stop_timer(struct engine *e)
         *field(e, VMCS_VMX_PREEMPTION_TIMER_VALUE) = at > now ? at - now : 0;
 }
 
-static bool timer_is_due(struct engine *e) { return e->retired >= e->until && timer_runs(e) && cycles_now(e) >= e->vcpu->timer_expires; }
+static bool timer_is_due(struct engine *e) { return meter(e) >= e->until && timer_runs(e) && cycles_now(e) >= e->vcpu->timer_expires; }
 
 /* ---- what waits ---- */
 
@@ -169,7 +169,7 @@ void wait_halted(struct engine *e)
                                                (due == DUE_NMI && by_pin(e, PIN_NMI_EXITING)) ? IN_HLT : 0;
         take(e, due);
     } else {
-        uint64_t rest = e->until > e->retired ? e->until - e->retired : 0;
+        uint64_t rest = e->until > meter(e) ? (e->until >> meter_shift(e)) - guest_cycles(e) : 0;
         ledger_book(e, LEDGER_IDLE, rest);
         fill_exit(e, STOP_DEADLINE, 0, 0);
     }

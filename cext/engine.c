@@ -29,6 +29,7 @@ static bool allocate(struct engine *e)
     e->decoded = calloc(1, decoded_size());
     e->grants = 1;
     e->rep_pc = NO_REP;
+    e->most_retired = ~0ull;
     e->failed_check = e->skipped_check = -1;
     e->apic_page = ~0ull;
     e->fills_before_growth = 2048;
@@ -125,6 +126,13 @@ void engine_harvest_dirty(struct engine *e) { micro_flush(e); }
 void engine_host_wrote(struct engine *e, uint64_t hpa, uint64_t size) { host_wrote(e, hpa, size); }
 void engine_flush_tlb(struct engine *e) { mmu_wipe(e); }
 uint64_t engine_instructions(const struct engine *e) { return e->retired; }
+int engine_set_costs(struct engine *e, const char *table)
+{
+    e->costs = table ? cost_table(table) : NULL;
+    return table && !e->costs ? -1 : 0;
+}
+
+void engine_limit_instructions(struct engine *e, uint64_t most) { e->most_retired = most; }
 uint64_t engine_cycles(const struct engine *e) { return cycles_now(e); }
 const struct engine_counters *engine_counters(const struct engine *e) { return &e->counters; }
 
@@ -189,7 +197,7 @@ void check_progress(struct engine *e)
 {
     if (e->attempts++ < ATTEMPTS_MAX || e->exit_ready)
         return;
-    uint64_t now = cycles_now(e) * 0x9e3779b97f4a7c15ull + e->core->regs[RCX] + e->core->rip;
+    uint64_t now = (cycles_now(e) + e->retired) * 0x9e3779b97f4a7c15ull + e->core->regs[RCX] + e->core->rip;
     if (e->progress == now) {
         fail(e, "no progress at RIP %#llx", (unsigned long long)e->core->rip);
         fill_exit(e, STOP_INTERNAL, 0, 0);
@@ -203,9 +211,9 @@ static void run(struct engine *e)
     while (!e->exit_ready) {
         if (blocks_nearly_full(e))
             forget_translations(e);
-        if (e->retired >= e->until)    /* also a guest that faults on the first fetch of each handler */
+        if (is_due(e))                 /* also a guest that faults on the first fetch of each handler */
             fill_exit(e, STOP_DEADLINE, 0, 0);
-        else if (unlikely(e->retired >= stops_limit(e)))
+        else if (unlikely(!target_left(e)))
             fill_exit(e, STOP_TARGET, 0, 0);
         else if (unlikely(is_halted(e)))
             wait_halted(e);
@@ -262,11 +270,11 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->vcpu = v;
     e->exit_ready = false;
     e->block = NULL;
-    e->retired += v->retire;
-    v->retire = 0;
+    book_completed(e, v);
     ledger_settle(e);
     charge_entry(e);
-    e->until = until > e->skew ? until - e->skew : 0;
+    e->until = meter_at(e, until);
+    take_stretch(e, v);
     e->counters.entries++;
     e->attempts = 0;
     e->progress = ~0ull;
@@ -285,6 +293,7 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     if (unlikely(e->tracer))
         trace_exit(e);
     v->paused = is_stop(e);
+    leave_stretch(e, v);
     v->pause_seen &= v->paused;
     *record = e->exit;
     return unlikely(stops_at_exit(e)) ? STOP_EXIT : exit_code(record);

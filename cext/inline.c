@@ -11,11 +11,11 @@
  *     mov [rax + retired], rdx; mov [rax + block], rcx; jmp over
  *     slow: call on_block_again; over:
  *
- * in the same bytes. All of the registers are free there: a call was to come. Anything else that stands there stays.
+ * (--timing cycle: it adds the block's work and compares that, and counts the instructions beside it) in the same bytes. All of the registers are free there: a call was to come. Anything else that stands there stays.
  */
 #include "state.h"
 
-enum { MOVABS_RDI = 10, MOV_EDX = 5, CALL = 5, CHECK = 17, FAST_BYTES = 31, MOST_COUNTED = 127 };
+enum { MOVABS_RDI = 10, MOV_EDX = 5, CALL = 5, CHECK = 17, FAST_BYTES = 32, MOST_COUNTED = 127 };
 
 static uint64_t get(const uint8_t *at, size_t n)
 {
@@ -77,7 +77,37 @@ static void on_block_again(uc_engine *uc, uint64_t pc, uint32_t size, void *data
 }
 
 _Static_assert(offsetof(struct engine, retired) == 0 && offsetof(struct engine, limit) == 8 && offsetof(struct engine, block) == 16 &&
+               offsetof(struct engine, work) == 24 &&
                offsetof(struct block, engine) == 8, "the bytes below");
+
+/* A short jump at `at`, of one byte's opcode. */
+static uint8_t *put_jump(uint8_t *at, uint8_t opcode, const uint8_t *target)
+{
+    at[0] = opcode;
+    at[1] = (uint8_t)(target - (at + 2));
+    return at + 2;
+}
+
+/* --timing cycle: the block's work is added and compared, and instructions are counted beside it. It takes all of the room:
+ * 32 bytes before `back` and, as the call that is under way returns to a jump there, 15 behind that. */
+static void inline_work(struct engine *e, const struct block *b, uint8_t *start, uint8_t *back)
+{
+    int32_t record = (int32_t)((uintptr_t)b - (uintptr_t)(start + 7));
+    uint8_t *end = back + CHECK, *rest = back + 2;
+    uint8_t *at = put(start, "\x48\x8d\x0d", 3);               /* lea rcx, [rip + record] */
+    at = put(at, &record, 4);
+    at = put(at, "\x48\x8b\x41\x08\xba", 5);                   /* mov rax, [rcx + 8]; mov edx, ... */
+    at = put(at, &b->work, 4);
+    at = put(at, "\x48\x03\x50\x18\x48\x3b\x50\x08", 8);       /* add rdx, [rax + 24]; cmp rdx, [rax + 8] */
+    at = put_jump(at, 0x77, end - CALL);                       /* ja slow */
+    at = put(at, "\x48\x89\x50\x18", 4);                       /* mov [rax + 24], rdx */
+    put_jump(at, 0xeb, rest);
+    at = put(rest, "\x48\x89\x48\x10\x48\x83\x00", 7);         /* mov [rax + 16], rcx; add qword [rax], ... */
+    *at++ = (uint8_t)b->counted;
+    at = put_jump(at, 0xeb, end);
+    put_call(at, (void (*)(void))on_block_again);              /* slow: */
+    e->counters.inlined++;
+}
 
 /* `back`: where the hook of `b`, which was called just now, returns to. */
 void inline_hook(struct engine *e, const struct block *b, uint8_t *back)
@@ -87,6 +117,10 @@ void inline_hook(struct engine *e, const struct block *b, uint8_t *back)
     if (!start || back - start < FAST_BYTES || b->counted > MOST_COUNTED || memcmp(back, over, sizeof over) ||
         !reaches(start, b) || !reaches(slow, (void *)on_block_again))
         return;
+    if (e->costs) {
+        inline_work(e, b, start, back);
+        return;
+    }
     int32_t record = (int32_t)((uintptr_t)b - (uintptr_t)(start + 7));
     uint8_t *at = put(start, "\x48\x8d\x0d", 3);               /* lea rcx, [rip + record] */
     at = put(at, &record, 4);

@@ -55,6 +55,7 @@ static uint64_t all_parts(struct engine *e, uint8_t *at, bool saves)
 {
     struct cursor c = {.at = at, .saves = saves};
     part(&c, &e->retired, sizeof e->retired);
+    part(&c, &e->work, sizeof e->work);
     part(&c, &e->skew, sizeof e->skew);
     part(&c, &e->counters, sizeof e->counters);
     part(&c, e->by_reason, sizeof e->by_reason);

@@ -11,7 +11,8 @@ void ledger_book(struct engine *e, enum ledger_heading heading, uint64_t cycles)
     if (heading != LEDGER_IDLE && e->vcpu)
         e->vcpu->ledger.cycles[heading] += cycles;
     e->skew += cycles;
-    e->until -= cycles < e->until ? cycles : e->until;
+    uint64_t less = cycles << meter_shift(e);
+    e->until -= less < e->until ? less : e->until;
 }
 
 void ledger_book_exit(struct engine *e, enum ledger_heading heading, uint64_t cycles, uint32_t reason)
@@ -24,12 +25,17 @@ void ledger_book_exit(struct engine *e, enum ledger_heading heading, uint64_t cy
         e->vcpu->ledger.exit_cycles[reason] += cycles;
 }
 
-bool is_overdrawn(const struct engine *e) { return e->retired > e->until; }
+/* By the clock a single instruction may reach beyond the deadline; a block must not, which is due behind its first to do so. */
+bool is_overdrawn(const struct engine *e)
+{
+    return e->costs ? e->work >= e->until && e->block && e->block->total > 1 : e->retired > e->until;
+}
 
 void ledger_settle(struct engine *e)
 {
-    uint64_t cycles = e->retired - e->settled;
-    e->settled = e->retired;
+    uint64_t cycles = guest_cycles(e) - e->settled;
+    e->settled = guest_cycles(e);
+    e->ledger.work = e->work;
     e->ledger.cycles[LEDGER_GUEST] += cycles;
     if (e->vcpu)
         e->vcpu->ledger.cycles[LEDGER_GUEST] += cycles;
@@ -51,8 +57,7 @@ uint64_t engine_settle(struct engine *e, struct vcpu *v)
 {
     struct vcpu *ran_last = e->vcpu;
     e->vcpu = v;
-    e->retired += v->retire;
-    v->retire = 0;
+    book_completed(e, v);
     ledger_settle(e);
     e->vcpu = ran_last;
     return cycles_now(e);
@@ -69,6 +74,8 @@ uint64_t engine_book(struct engine *e, struct vcpu *v, uint32_t heading, uint64_
 
 void engine_set_clock(struct engine *e, uint64_t instructions, uint64_t cycles)
 {
-    e->retired = e->settled = instructions;
-    e->skew = cycles - instructions;
+    e->retired = instructions;
+    e->work = e->ledger.work;
+    e->settled = guest_cycles(e);
+    e->skew = cycles - e->settled;
 }

@@ -68,6 +68,7 @@ struct ledger {
     uint64_t cycles[9];            /* by heading */
     uint64_t exits[160];           /* by exit reason or operation: how many, and what they cost from exit to entry */
     uint64_t exit_cycles[160];
+    uint64_t work;                 /* of a processor: guest time in 1/64 cycle, kept under --timing cycle */
 };
 
 /* The part of a virtual CPU that the VMCS does not hold. */
@@ -102,6 +103,7 @@ struct vcpu {
     uint64_t region;               /* its physical address, or ~0 where it has none */
     /* The trap technique (deprivileged.c): on; and whether the IRET at that RIP may run, software having seen it. */
     uint64_t deprivileged, permitted, permitted_rip;
+    uint64_t stretch_start, stretch_at, stretch_done, stretch_in_rep;      /* and how far it was in what is priced together */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
     uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
     struct ledger ledger;          /* its own part of the processor's */
@@ -180,6 +182,7 @@ struct engine_counters {
     uint64_t tlb_fills, tlb_walks, tlb_flushes, tlb_page_flushes;
     uint64_t blocks_seen;          /* translated blocks */
     uint64_t hooked;               /* blocks translated again because of a sensitive instruction */
+    uint64_t priced;               /* blocks whose cost was computed */
     uint64_t inlined;              /* blocks whose hook was replaced by its fast way */
     uint64_t drops;                /* times that all translations were dropped, their room nearly used up */
     uint64_t steps;                /* single steps taken to land an event exactly */
@@ -244,7 +247,13 @@ void engine_raise_init(struct engine *engine);
 uint64_t engine_book(struct engine *engine, struct vcpu *vcpu, uint32_t heading, uint64_t cycles, uint32_t reason);
 /* Book now what software completed for this vcpu, instead of at its next entry. Returns the clock. */
 uint64_t engine_settle(struct engine *engine, struct vcpu *vcpu);
-void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);
+void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cycles);     /* behind the ledger */
+/* The table that blocks are priced by (cost_table_name()); NULL: an instruction is a cycle. Not while translations are held
+ * that were priced by another: call it before the first entry. -1: there is none of that name. */
+int engine_set_costs(struct engine *engine, const char *table);
+/* Stop when so many instructions have retired, events delivered counted too. */
+void engine_limit_instructions(struct engine *engine, uint64_t most);
+const char *cost_table_name(int index);            /* NULL behind the last */
 struct ledger *engine_ledger(struct engine *engine);       /* the headings sum to the clock */
 const struct engine_counters *engine_counters(const struct engine *engine);
 /* Exits by basic reason (REASONS counts), and the newest HISTORY of them: number n stands at [n % HISTORY]. */

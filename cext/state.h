@@ -2,15 +2,18 @@
 #ifndef RING1_STATE_H
 #define RING1_STATE_H
 
+#include "cost.h"
 #include "engine.h"
 #include "ledger.h"
-#include "price.h"
 #include "mmu.h"
+#include "price.h"
+#include "stretch.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
+enum { MOST_IN_BLOCK = 512, LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
 struct block {
@@ -22,8 +25,13 @@ struct block {
     uint16_t flags;                /* BLOCK_* */
     uint16_t sensitive;            /* offset of the first instruction that must trap */
     uint64_t real_pc;              /* the block's linear address, also when pc is SLOW */
+    uint32_t work;                 /* what `counted` instructions cost, as the start of a stretch; 1/64 cycle */
+    uint16_t rate;                 /* a trailing REP: units an iteration, for each but the first */
+    uint8_t address_size;          /* of the last instruction, bytes */
 };
-enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32, BLOCK_REPLACED = 64, BLOCK_STOP = 128 };
+enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32,
+       BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512 };    /* OPEN: its end is not the end of a stretch */
+
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
 #define BLOCK_UNSEEN (~0ull)
@@ -62,13 +70,21 @@ struct engine {
     uint64_t retired;              /* instructions, the running block counted in full */
     uint64_t limit;                /* the hook leaves the fast way when retired would exceed it */
     struct block *block;           /* the running block */
+    uint64_t work;                 /* --timing cycle: what they cost, in 1/64 cycle; the running block in full */
     struct core *core;
     /* time */
-    uint64_t until;                /* stop exactly when this many have retired */
-    uint64_t skew;                 /* cycles beyond one an instruction */
+    const struct cost_table *costs;    /* NULL: --timing fast, an instruction is a cycle */
+    uint64_t until;                /* stop at the first instruction at which meter() has come so far */
+    uint64_t most_retired;         /* stop when so many have retired, deliveries counted too */
+    uint64_t skew;                 /* cycles beyond what instructions took */
     struct price price;
-    uint64_t settled;              /* guest time up to here is in the ledger */
+    uint64_t settled;              /* guest time up to here is in the ledger, in cycles */
     struct ledger ledger;
+    struct stretch base, carry;    /* where the running block began, if within a stretch; where the next one will */
+    struct stretch left_base;      /* as `base`, of the block that ran to its end last */
+    struct cost_run pricing;       /* of the stretch that was last continued */
+    struct rep rep;
+    uint32_t next_units;           /* price of the instruction that settle_block() stopped at */
     uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
     /* Unicorn */
     uc_engine *uc;
@@ -83,8 +99,10 @@ struct engine {
     struct block *blocks;
     uint32_t block_count;
     const uint8_t *oldest_code, *newest_code;      /* in Unicorn's buffer, since all translations were dropped */
-    uint8_t *lengths;
+    uint8_t *lengths;              /* of instructions, and LAST_OF_STRETCH */
+    uint16_t *units;               /* likewise: what each adds to its block's work */
     uint32_t length_count;
+    uint16_t carried_units[MOST_IN_BLOCK];     /* of the running block, where it began within a stretch */
     struct block scratch;
     csh capstone[3];
     cs_insn *scan;                 /* capstone's cell for decode.c and block.c */
@@ -157,6 +175,7 @@ void flags_out_of_unicorn(struct engine *e);
 bool blocks_create(struct engine *e);
 void blocks_destroy(struct engine *e);
 void blocks_forget(struct engine *e);              /* after a flush of all translations */
+csh capstone_for(const struct engine *e);
 bool blocks_nearly_full(const struct engine *e);
 void block_again(struct block *b);
 void inline_hook(struct engine *e, const struct block *b, uint8_t *back);      /* inline.c */
@@ -164,17 +183,17 @@ void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
-void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
 bool find_hook_fields(struct engine *e, uc_hook block, uc_hook code);
 
 /* step.c */
+bool is_due(const struct engine *e);               /* the deadline, by the clock or by instructions */
 void stop_at(struct engine *e, uint32_t reason) __attribute__((noreturn));
 void forget_steps(struct engine *e);
 void step_through_page(struct engine *e);
 void step_for_a_while(struct engine *e);
 bool goes_slowly(const struct engine *e);
-void keep_pace(struct engine *e, const struct block *b);       /* before a block: the deadline, and steps for any reason */
+void keep_pace(struct engine *e, struct block *b);       /* before a block: the deadline, and steps for any reason */
 
 /* vcpu.c */
 bool borrow(struct engine *e, struct vcpu *v);    /* load it for accesses of the model's own; false: it cannot run */
@@ -248,6 +267,7 @@ void debug_give_up(struct engine *e);
 bool stops_create(struct engine *e);
 void stops_destroy(struct engine *e);
 uint64_t stops_limit(const struct engine *e);
+uint64_t target_left(const struct engine *e);      /* instructions */
 bool stops_within(struct engine *e, uint64_t pc, uint64_t size);
 void stops_before_block(struct engine *e, uint64_t pc, uint64_t size);
 bool stops_watch_page(const struct engine *e, uint64_t linear, uint64_t hpa);
@@ -355,9 +375,19 @@ void fill_exit(struct engine *e, uint32_t reason, uint64_t qualification, uint32
 uint32_t flags_to_access_rights(uint32_t flags);
 uint32_t access_rights_to_flags(uint32_t rights);
 
-static inline uint64_t cycles_now(const struct engine *e) { return e->retired + e->skew; }
 /* What an exit goes by: its operation under the trap technique, else its reason. */
 static inline uint64_t exit_code(const struct exit_record *x) { return x->operation ? x->operation : x->reason; }
+/* What deadlines are compared with: work or instructions. */
+static inline uint64_t meter(const struct engine *e) { return e->costs ? e->work : e->retired; }
+static inline int meter_shift(const struct engine *e) { return e->costs ? COST_SHIFT : 0; }
+static inline uint64_t guest_cycles(const struct engine *e) { return meter(e) >> meter_shift(e); }
+static inline uint64_t cycles_now(const struct engine *e) { return guest_cycles(e) + e->skew; }
+static inline uint64_t retired_left(const struct engine *e)
+{
+    uint64_t passed = e->retired + e->counters.delivered;
+    return e->most_retired > passed ? e->most_retired - passed : 0;
+}
+static inline uint32_t length_at(const struct engine *e, const struct block *b, uint32_t n) { return e->lengths[b->lengths + n] & LENGTH_MASK; }
 static inline uint64_t *field(struct engine *e, int index) { return &e->vcpu->field[index]; }
 
 #endif

@@ -63,20 +63,28 @@ void step_for_a_while(struct engine *e)
     e->core->eflags |= 0x100;
 }
 
+bool is_due(const struct engine *e) { return meter(e) >= e->until || !retired_left(e); }
+
+/* By the clock the first instruction behind which it is due counts, though others in the block may take no time at all. */
+static bool crosses_deadline(struct engine *e, struct block *b)
+{
+    bool by_clock = e->costs ? e->work + price_of(e, b) >= e->until : e->retired + b->total > e->until;
+    return by_clock || b->total > retired_left(e) || b->total > target_left(e);
+}
+
 /* Land on `until` exactly: run whole blocks while they fit, then single steps. */
-void keep_pace(struct engine *e, const struct block *b)
+void keep_pace(struct engine *e, struct block *b)
 {
     if (unlikely(b->flags & BLOCK_STOP || e->towards_stop))
         stops_before_block(e, b->real_pc, b->size);
     if (b->real_pc >> 12 != e->fetch_page - 1)
         e->step_fetch = false;
     settle_debt(e);
-    if (e->retired >= e->until)
+    if (is_due(e))
         stop_at(e, STOP_DEADLINE);
-    uint64_t target = stops_limit(e), until = target < e->until ? target : e->until;
-    if (e->retired >= until)
+    if (!target_left(e))
         stop_at(e, STOP_TARGET);
-    bool crosses = e->retired + b->total > until, steps = e->core->eflags & 0x100, slow = goes_slowly(e);
+    bool crosses = crosses_deadline(e, b), steps = e->core->eflags & 0x100, slow = goes_slowly(e);
     e->step_deadline |= crosses && !steps;
     if ((crosses || slow || e->debug.step || e->towards_stop) && !steps)
         start_stepping(e);

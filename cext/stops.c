@@ -122,6 +122,12 @@ uint64_t stops_limit(const struct engine *e)
     return target == ~0ull ? target : target > delivered ? target - delivered : 0;
 }
 
+uint64_t target_left(const struct engine *e)
+{
+    uint64_t limit = stops_limit(e);
+    return limit > e->retired ? limit - e->retired : 0;
+}
+
 /* ---- code ---- */
 
 /* The linear address at which a place lies within [pc, pc + size), or ~0. */
@@ -162,7 +168,7 @@ void stops_before_block(struct engine *e, uint64_t pc, uint64_t size)
         here = at == pc && !here ? &s->code[n] : here;
         e->towards_stop |= at != ~0ull && at != pc;
     }
-    if (!here || steps_now(e) == s->passed || e->retired >= e->until || e->retired >= stops_limit(e))
+    if (!here || steps_now(e) == s->passed || is_due(e) || !target_left(e))
         return;
     s->passed = steps_now(e);
     stops_record(e, (struct stop_hit){.id = here->id, .kind = HIT_CODE, .address = pc});

@@ -81,7 +81,7 @@ void inject(struct engine *e, struct event event)
         if (deliver_event(e, &event)) {
             e->debug.hits = 0;     /* of the frame's pushes: no #DB for those */
             charge_delivery(e, &event);
-            e->counters.delivered++;
+            count_delivery(e);
             if (event.type == EVENT_NMI)
                 set_nmi_blocking(e, true);
             if (e->mtf)
@@ -143,7 +143,7 @@ static bool ends_with_new_tf(const struct insn *i)
 /* An emulated instruction is over: #DB if it was to be single-stepped. */
 static void instruction_done(struct engine *e, const struct insn *i, bool tf)
 {
-    e->retired++;
+    book_emulated(e);
     if (i->id == X86_INS_IRET || i->id == X86_INS_IRETD || i->id == X86_INS_IRETQ)
         e->rf_at = e->retired;     /* it may have set RF, for the next instruction */
     e->counters.resolved++;
@@ -173,7 +173,7 @@ static uint32_t length_before(const struct engine *e, const struct block *b, uin
 {
     uint64_t at = b ? b->real_pc : end;
     for (uint32_t n = 0; b && n < b->total && at < end; n++) {
-        uint8_t length = e->lengths[b->lengths + n];
+        uint32_t length = length_at(e, b, n);
         at += length;
         if (at == end)
             return length;
@@ -218,7 +218,7 @@ static void exception(struct engine *e, uint8_t vector)
  * before it. Where it stood is known from the block that ended with it. */
 static void undo_transfer(struct engine *e, const struct block *b)
 {
-    uint64_t length = b && b->total ? e->lengths[b->lengths + b->total - 1] : 0, target = e->core->rip;
+    uint64_t length = b && b->total ? length_at(e, b, b->total - 1u) : 0, target = e->core->rip;
     if (!length)
         return;
     e->core->rip = b->real_pc + b->size - length;
@@ -230,7 +230,7 @@ static void undo_transfer(struct engine *e, const struct block *b)
     else if (!i || i->id != X86_INS_JMP)
         e->core->rip = target;     /* it ran past the end of canonical space */
     if (e->core->rip != target)
-        e->retired--;
+        undo_last(e, b);
 }
 
 /* A single step is over: the guest's, or ours. RF lasts until a repeated instruction is complete. */
@@ -270,10 +270,10 @@ static void untranslatable(struct engine *e)
 static void dispatch(struct engine *e, uint32_t vector)
 {
     struct block *b = e->block;
+    uint64_t rep = e->rep_pc;
     bool software = vector < 256 && core_word(e, layout.is_software) == 1;
     if (vector == VECTOR_DB || vector == TRAP_UNTRANSLATABLE)      /* the block has run to its end */
-        e->block = NULL;
-    uint64_t rep = e->rep_pc;
+        finish_block(e);
     settle_block(e);
     if (unlikely(e->debug.let_in) && vector != VECTOR_DB)
         debug_give_up(e);
@@ -385,7 +385,7 @@ void handle_refusal(struct engine *e)
     if (!wide)
         e->core->rip = (uint32_t)e->core->rip;     /* TCG jumps beyond 32 bits */
     if (e->refusal.access == ACCESS_FETCH)
-        e->block = NULL;           /* a translation failed: the block before it is complete */
+        finish_block(e);           /* a translation failed: the block before it is complete */
     settle_block(e);
     if (unlikely(e->debug.let_in))
         debug_give_up(e);

@@ -12,15 +12,13 @@ from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
+from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.recording import Recorder
 from hwmodel.cpu.stops import EngineStops
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.native import end_of, reference_of
 from hwmodel.mem.ram import PAGE, Ram
-from hwmodel.mem.reference import (
-    Access,
-    Walk,
-)
+from hwmodel.mem.reference import Access, Walk
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Account, Heading, read_account
 from hwmodel.vmx.capabilities import Capabilities
@@ -64,6 +62,7 @@ class Pcpu:
             raise EngineError(message)
         self.set_capabilities(capabilities or Capabilities.implemented())
         self.stops: Final = EngineStops(self._native)
+        self.pace: Final = Pace(self._native)
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._entered: Final[dict[int, Vmcs]] = {}
@@ -235,8 +234,8 @@ class Pcpu:
 
     def set_clock(self, instructions: int, cycles: int, ledger: bytes) -> None:
         """Put both counts where a snapshot had them, and the ledger that `save_ledger` gave."""
-        lib.engine_set_clock(self._native, instructions, cycles)
         ffi.memmove(lib.engine_ledger(self._native), ledger, len(ledger))
+        lib.engine_set_clock(self._native, instructions, cycles)
         self.clock.now = cycles
 
     def save_ledger(self) -> bytes:

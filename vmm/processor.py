@@ -32,6 +32,7 @@ def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
         pcpu = Pcpu.of_model(ram, clock, model)
         if config.timing is not Timing.FAST:
             by_faults = config.technique is Technique.TRAP
+            pcpu.pace.set_costs("cascade-lake")
             pcpu.set_paging(model, _FIDELITY[config.timing])
             pcpu.set_prices(partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults))
     except EngineError as error:

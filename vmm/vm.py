@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
-from hwmodel.timing.clock import Clock
+from hwmodel.timing.clock import FOREVER, Clock
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
@@ -39,7 +39,6 @@ from vmm.watchers import Decorator, Watchers
 if TYPE_CHECKING:
     from vmm.virtio.balloon import Balloon
 
-FOREVER: Final = 1 << 62
 SHOWN_EXITS: Final = 5  # in the message of a stop
 
 
@@ -224,9 +223,7 @@ class VM:
         limit = FOREVER
         if self.config.max_cycles is not None:
             limit = min(limit, self.config.max_cycles)
-        if self.instruction_limit is not None:
-            left = self.instruction_limit - self.pcpu.instructions - self.pcpu.deliveries
-            limit = min(limit, self.clock.now + max(left, 0))
+        self.pcpu.pace.limit(self.instruction_limit)
         self.scheduler.idle_limit = min(limit, self.input.idle_limit() or limit)
         return min(limit, self.input.limit() or limit)
 
@@ -245,9 +242,8 @@ class VM:
     def _check_limits(self) -> None:
         if self.config.max_cycles is not None and self.clock.now >= self.config.max_cycles:
             self.stop(StopReason.LIMIT, f"reached --max-cycles {self.config.max_cycles}")
-        most = self.instruction_limit
-        if most is not None and self.pcpu.instructions + self.pcpu.deliveries >= most:
-            self.stop(StopReason.LIMIT, f"reached --max-instructions {most}")
+        if self.pcpu.pace.is_used_up():
+            self.stop(StopReason.LIMIT, f"reached --max-instructions {self.instruction_limit}")
 
     def _can_go_on(self) -> bool:
         """Halted for good: nobody runs, and no interrupt is taken or none will ever come."""
@@ -299,7 +295,8 @@ class VM:
 
     def pauses(self) -> bool:
         """Whether the scheduler is to come back: for the end of the run, or for input."""
-        return self._stop is not None or self._interrupted is not None or self._woken
+        ends = self._stop is not None or self.pcpu.pace.is_used_up()
+        return ends or self._interrupted is not None or self._woken
 
     def _reset(self) -> None:
         self._reset_requested = True

@@ -7,6 +7,8 @@ advances it. All arithmetic is on integers and rounds down, so a run is the same
 from typing import Final
 
 NS_PER_SECOND: Final = 1_000_000_000
+FOREVER: Final = 1 << 62
+"""A cycle that no clock reaches."""
 DEFAULT_FREQUENCY: Final = 2_500_000_000
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from hwmodel.timing.clock import FOREVER
 from hwmodel.vmx.exit import (
     BEFORE_HANDLER,
     BREAKPOINT,
@@ -23,7 +24,7 @@ from vmm.debug.moment import Moment
 from vmm.inject import deliver_pending
 from vmm.outcome import Outcome
 from vmm.vcpu import Vcpu
-from vmm.vm import FOREVER, VM
+from vmm.vm import VM
 
 if TYPE_CHECKING:
     from hwmodel.cpu.stops import EngineStops

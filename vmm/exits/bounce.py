@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.paging import InvEpt
+from hwmodel.timing.clock import FOREVER
 from hwmodel.vmx.exit import Exit
 from vmm.outcome import Outcome
 
@@ -53,7 +54,8 @@ def _step(vcpu: "Vcpu", gpa: int, stand_in: int) -> Outcome | None:
     ept, rip = vcpu.memory.ept, vcpu.regs.rip
     kept = ept.replace_page(gpa, ept.page(stand_in))
     vcpu.pcpu.invept(InvEpt.SINGLE_CONTEXT, ept.pointer())  # the APIC-access page may be cached
-    vmexit = vcpu.pcpu.enter(vcpu.vmcs, vcpu.pcpu.clock.now + 1)
+    with vcpu.pcpu.pace.one_instruction(vcpu.vmcs.native.retire):
+        vmexit = vcpu.pcpu.enter(vcpu.vmcs, FOREVER)
     if vcpu.shadow is not None:
         vcpu.shadow.wrote_unseen()
     ept.replace_page(gpa, kept)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.controls import Primary, Secondary
 from hwmodel.arch.vmcs import Field
+from hwmodel.timing.clock import FOREVER
 from hwmodel.vmx.exit import Exit
 from vmm.outcome import Outcome
 
@@ -33,6 +34,7 @@ def handle_observed(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     primary, secondary = Field.CPU_BASED_VM_EXEC_CONTROL, Field.SECONDARY_VM_EXEC_CONTROL
     watched = vmcs[primary], vmcs[secondary]
     vmcs[primary], vmcs[secondary] = watched[0] & _PRIMARY, watched[1] & _SECONDARY
-    vmexit = vcpu.enter(vcpu.pcpu.clock.now + 1)
+    with vcpu.pcpu.pace.one_instruction(vcpu.vmcs.native.retire):
+        vmexit = vcpu.enter(FOREVER)
     vmcs[primary], vmcs[secondary] = watched
     return vcpu.after_step(vmexit)

@@ -1,0 +1,49 @@
+/* Tour 2.14: what instructions cost: the arithmetic of --timing cycle. Knows no engine and no guest. */
+#ifndef RING1_COST_H
+#define RING1_COST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Costs are kept in sixty-fourths of a cycle: short blocks take fractions of one. */
+enum { COST_SHIFT = 6, COST_UNIT = 1 << COST_SHIFT };
+enum { STRETCH_MOST = 64 };        /* instructions */
+
+/* No instruction costs less, so many cycles bound the instructions that they hold. */
+enum { COST_LEAST = 4 };
+
+/* An instruction taken apart as far as its cost needs it. */
+struct encoding {
+    uint8_t map;                   /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A, 4 and 5: the last two under VEX, 6: none that we know */
+    uint8_t prefix;                /* of maps above 0: 0 none, 1 66, 2 F3, 3 F2 */
+    uint8_t opcode;
+    uint8_t size;                  /* operand size by prefixes and mode: 2, 4 or 8 bytes */
+    uint8_t address_size;          /* bytes */
+    uint8_t rex, vvvv;
+    bool has_modrm, lock, repeat;  /* repeat: F2 or F3 */
+    uint8_t modrm, sib;
+    int32_t displacement;
+    int64_t immediate;             /* of a relative jump: signed */
+};
+void encoding_of(const uint8_t *code, unsigned length, int bits, struct encoding *to);
+
+/* The running cost of a stretch: instructions in a row, from where control came in. */
+struct cost_table;
+struct cost_run {
+    const struct cost_table *table;
+    uint64_t start, at;            /* linear addresses: of the first instruction, of the next */
+    uint32_t done;                 /* instructions */
+    uint32_t units;                /* what they cost so far */
+    int bits;
+};
+struct cost {
+    uint16_t units;
+    bool last;                     /* the stretch ends with it */
+    uint8_t address_size;          /* bytes */
+    uint16_t rate;                 /* a repeated string instruction: units an iteration, for each but the first */
+};
+void cost_begin(struct cost_run *r, const struct cost_table *table, int bits, uint64_t start);
+const struct cost_table *cost_table(const char *name);        /* NULL: none of that name */
+struct cost cost_add(struct cost_run *r, const uint8_t *code, unsigned length);
+
+#endif
