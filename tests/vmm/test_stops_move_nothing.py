@@ -68,9 +68,7 @@ def whole(image: Any, timing: str, **options: Any) -> tuple[tuple[Any, ...], int
         return outcome(vm), vm.clock.now
 
 
-def in_slices(
-    image: Any, timing: str, seed: int, end: int, around: bool = False, **options: Any
-) -> tuple[Any, ...]:
+def in_slices(image: Any, timing: str, seed: int, end: int, **options: Any) -> tuple[Any, ...]:
     chance = random.Random(seed)
     with VM(image, timing=timing, **options) as vm:
         while vm.clock.now < end and not vm.is_stopped():
@@ -78,8 +76,6 @@ def in_slices(
             vm.run_until(
                 min(END, vm.clock.now + chance.randint(1, step * max(1, end // 3_000_000)))
             )
-            if around and not vm.is_stopped() and chance.random() < 0.1:
-                vm.restore(vm.snapshot())
         vm.run_until(END)
         return outcome(vm)
 
@@ -97,7 +93,7 @@ def test_kernels(kernel: str, timing: str) -> None:
 def test_mixed_code(seed: int) -> None:
     image = elf64(MIXED)
     expected, end = whole(image, "cycle", memory="8M")
-    assert in_slices(image, "cycle", seed, end, around=seed % 2 == 1, memory="8M") == expected
+    assert in_slices(image, "cycle", seed, end, memory="8M") == expected
 
 
 def test_single_steps() -> None:
