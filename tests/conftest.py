@@ -1,12 +1,43 @@
-"""The guest kernels, built once a session."""
+"""The guest kernels, built once a session; and `--hold`: every VM of the tests held another way."""
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vmm.config import Config
+
 ROOT = Path(__file__).resolve().parents[1]
+HOLDS: dict[str, dict[str, str]] = {
+    "ept": {},
+    "shadow": {"mmu": "shadow"},
+    "trap": {"technique": "trap"},
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--hold`, for a run of tests that do not say how their guests are held."""
+    parser.addoption(
+        "--hold", choices=sorted(HOLDS), default="ept", help="how tests hold guests [ept]"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hold(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How guests are held where a test does not choose."""
+    chosen: str = request.config.getoption("--hold")
+    plain = Config.of
+
+    def of(**options: Any) -> Config:
+        undecided = options.get("technique") is None and options.get("mmu") is None
+        return plain(**(options | HOLDS[chosen] if undecided else options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, "of", staticmethod(of))
+        yield chosen
 
 
 @pytest.fixture(scope="session")

@@ -111,3 +111,7 @@ class Result:
     exit_cycles: dict[str, int]
     ledger: dict[str, int]
     digest: Callable[[], str]
+    hardware_exits: dict[str, int]
+    """The exits by what the processor saw: all are EXCEPTION_NMI that were trapped and emulated."""
+    patched: int
+    """How often instructions ran that had been replaced at translation."""

@@ -320,7 +320,8 @@ class VM:
             self.pcpu.instructions, self.clock.now,
             {name: cost.count for name, cost in booked.exits.items()},
             {name: cost.cycles for name, cost in booked.exits.items()},
-            booked.as_dict(), self.digest,
+            booked.as_dict(), self.digest, self.pcpu.exits_by_name(),
+            self.pcpu.counters()["patched"],
         )  # fmt: skip
 
     @property

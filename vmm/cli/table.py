@@ -19,6 +19,9 @@ def print_table(statistics: Statistics) -> None:
     if statistics.exits:
         console.print(table)
     total = sum(statistics.exits.values())
+    if statistics.patched:
+        seen = ", ".join(f"{name} {count:,}" for name, count in statistics.hardware_exits.items())
+        console.print(f"the processor saw: {seen}; patched: {statistics.patched:,}")
     console.print(
         f"{statistics.reason}, status {statistics.status}: {total:,} exits, "
         f"{statistics.instructions:,} instructions, {statistics.cycles:,} cycles, "

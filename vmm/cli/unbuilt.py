@@ -2,7 +2,6 @@
 
 UNBUILT = {
     "stat": "statistics of a run as perf kvm stat prints them",
-    "compare": "one guest under several techniques, side by side",
     "lab": "the experiments with their charts",
     "fuzz": "differential runs of random programs",
     "kut": "the kvm-unit-tests ladder",

@@ -47,6 +47,14 @@ class RunResult(Protocol):
     def ledger(self) -> Mapping[str, int]:
         """Cycles per heading; they sum to ``cycles``."""
 
+    @property
+    def hardware_exits(self) -> Mapping[str, int]:
+        """Count per exit as the processor saw it: differs from ``exits`` under ``trap`` only."""
+
+    @property
+    def patched(self) -> int:
+        """Executions of instructions that were replaced at translation."""
+
     def digest(self) -> str:
         """Return the SHA-256 over RAM, registers and devices, in hexadecimal."""
 
@@ -65,6 +73,8 @@ class Statistics:
     exit_cycles: dict[str, int]
     ledger: dict[str, int]
     digest: str
+    hardware_exits: dict[str, int]
+    patched: int
 
     @classmethod
     def of(cls, result: RunResult, wall_seconds: float, *, digest: bool = True) -> "Statistics":
@@ -80,6 +90,8 @@ class Statistics:
             dict(sorted(result.exit_cycles.items())),
             dict(result.ledger),
             result.digest() if digest else "",
+            dict(sorted(result.hardware_exits.items())),
+            result.patched,
         )
 
     def rows(self) -> list[tuple[str, int, float, int]]:

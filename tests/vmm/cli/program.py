@@ -28,6 +28,8 @@ class Result:
     exits: dict[str, int] = field(default_factory=lambda: {"HLT": 1, "CPUID": 30, "MSR_READ": 0})
     exit_cycles: dict[str, int] = field(default_factory=lambda: {"HLT": 5, "CPUID": 45})
     ledger: dict[str, int] = field(default_factory=lambda: {"guest": 1150, "exit": 50})
+    hardware_exits: dict[str, int] = field(default_factory=lambda: {"HLT": 1, "CPUID": 30})
+    patched: int = 0
 
     def digest(self) -> str:
         return "00ff" * 16

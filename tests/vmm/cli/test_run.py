@@ -33,7 +33,7 @@ def test_serial_to_stdout_and_table_to_stderr(ring1: Any, image: Path) -> None:
 def test_json_has_the_keys_of_the_design(ring1: Any, image: Path, tmp_path: Path) -> None:
     keys = [
         *("schema", "status", "reason", "instructions", "cycles", "wall_seconds"),
-        *("exits", "exit_cycles", "ledger", "digest"),
+        *("exits", "exit_cycles", "ledger", "digest", "hardware_exits", "patched"),
     ]
     record = json.loads(ring1("run", image, "--stats", "json").stderr)
     assert list(record) == keys

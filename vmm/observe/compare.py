@@ -1,0 +1,118 @@
+"""One guest held in several ways: what each cost, side by side.
+
+The guest sees the same under each; under `--timing fast`, where time does not depend on what
+holding it costs, to the digest.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from vmm.config import Config
+from vmm.vm import VM
+
+SCHEMA: Final = "ring1.compare/1"
+WAYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "trap": {"technique": "trap"},
+    "vtx+shadow": {"technique": "vtx", "mmu": "shadow"},
+    "vtx+ept": {"technique": "vtx", "mmu": "ept"},
+}
+"""Oldest first. Names and the options that they stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One way's run. `walks` counts page walks and the memory references that they made."""
+
+    way: str
+    status: int
+    reason: str
+    message: str
+    instructions: int
+    cycles: int
+    exits: Mapping[str, int]
+    exit_cycles: Mapping[str, int]
+    hardware_exits: Mapping[str, int]
+    """The same exits as the processor saw them."""
+    patched: int
+    """Executions of instructions that were replaced at translation."""
+    hypercalls: int
+    walks: Mapping[str, int]
+    ledger: Mapping[str, int]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs of one image; `same` is whether the guest saw no difference."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether all ended alike, with the same instructions and, at the same time, the same
+        digest.
+        """
+        first = self.runs[0]
+        ends = {(run.status, run.reason) for run in self.runs}
+        at_one_time = all(run.cycles == first.cycles for run in self.runs)
+        digests = {run.digest for run in self.runs}
+        return len(ends) == 1 and (not at_one_time or len(digests) == 1)
+
+    def rows(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Yield (group, what, one number a run); exits by the largest number, then by name."""
+        yield from self._group("exits", "exits", by_size=True)
+        yield "exits", "total", tuple(sum(run.exits.values()) for run in self.runs)
+        yield "exits", "patched", tuple(run.patched for run in self.runs)
+        yield "walks", "hypercalls", tuple(run.hypercalls for run in self.runs)
+        yield from self._group("walks", "walks")
+        yield from self._group("cycles", "ledger")
+        yield "cycles", "total", tuple(run.cycles for run in self.runs)
+
+    def _group(
+        self, group: str, field: str, *, by_size: bool = False
+    ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        parts: list[Mapping[str, int]] = [getattr(run, field) for run in self.runs]
+        names = list(dict.fromkeys(name for part in parts for name in part))
+        found = [(name, tuple(part.get(name, 0) for part in parts)) for name in names]
+        if by_size:
+            found.sort(key=lambda row: (-max(row[1]), row[0]))
+        for name, counts in found:
+            if any(counts):
+                yield group, name, counts
+
+    def to_json(self) -> str:
+        """Return one line of JSON without the newline."""
+        runs = [asdict(run) for run in self.runs]
+        return json.dumps({"schema": SCHEMA, "same": self.same, "runs": runs})
+
+
+def compare(options: Mapping[str, Any], ways: tuple[str, ...] = tuple(WAYS)) -> Comparison:
+    """Run one image in each way; `options` are Config's, without `technique` and `mmu`."""
+    configs = [Config.of(**options, **WAYS[way]) for way in ways]  # all are checked before one runs
+    return Comparison(tuple(map(_run, ways, configs)))
+
+
+def _run(way: str, config: Config) -> Run:
+    with VM(config=config) as vm:
+        result = vm.run()
+        mmu, counters = vm.pcpu.mmu_counters(), vm.pcpu.counters()
+        walks = {
+            "walks": counters["tlb_walks"],
+            "guest references": _number(mmu["guest_references"]),
+            "EPT references": _number(mmu["ept_references"]),
+        }
+        return Run(
+            way, result.status, result.reason, result.message, result.instructions, result.cycles,
+            _sorted(result.exits), _sorted(result.exit_cycles), _sorted(vm.pcpu.exits_by_name()),
+            counters["patched"], result.exits.get("VMCALL", 0), walks, result.ledger, vm.digest(),
+        )  # fmt: skip
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
+
+
+def _number(value: int | list[int]) -> int:
+    return value if isinstance(value, int) else sum(value)
