@@ -242,7 +242,9 @@ static bool do_far(struct engine *e, const struct insn *i)
 
 bool do_sensitive(struct engine *e, const struct insn *i)
 {
-    bool known = false;
+    bool known = false, handled, carried_out = do_defect(e, i, &handled);
+    if (handled)
+        return carried_out;
     if (has_fragile_flags(i->id, i->opcode, i->modrm))
         return op_fragile_flags(e, i);
     if (i->prefix_lock || i->useless_vex)

@@ -308,8 +308,6 @@ static bool load_system_segment(struct engine *e, const struct insn *i)
 
 static bool swapgs(struct engine *e, const struct insn *i)
 {
-    if (!in_64bit_code(e))
-        return raise_fault(e, 6, 0);
     uint64_t base = e->core->segs[GS].base;
     e->core->segs[GS].base = e->vcpu->kernel_gs_base;
     e->vcpu->kernel_gs_base = base;
@@ -389,6 +387,7 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_INVPCID: return i->prefix_lock ? raise_fault(e, 6, 0) : op_invpcid(e, i);
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : is_deprivileged(e) ? trap_ring0(e, i) : set_ac(e, i);
     case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
+    case X86_INS_SWAPGS: if (!in_64bit_code(e)) return raise_fault(e, 6, 0); break;
     case X86_INS_LLDT: case X86_INS_LTR: if (in_real_mode(e) || in_v8086(e)) return raise_fault(e, 6, 0); break;
     case X86_INS_RDPMC: if (e->cpl && !(e->core->cr[4] & CR4_PCE)) return raise_fault(e, 13, 0); return rdpmc(e, i);
     case X86_INS_CLI: case X86_INS_STI: return is_deprivileged(e) ? trap_interrupt_flag(e, i, known) : (*known = false);

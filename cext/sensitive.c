@@ -105,7 +105,7 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
     case X86_INS_CALL: case X86_INS_JMP:               /* capstone's names for some far forms */
         return left > 1 && o[0] == 0xff && ((o[1] >> 3 & 7) == 3 || (o[1] >> 3 & 7) == 5) && !in_real_mode(e);
     default:
-        return left > 0 && (loads_segment(e, o, left) || is_vex_without_use(e, o, left) ||
+        return left > 0 && (loads_segment(e, o, left) || is_vex_without_use(e, o, left) || has_defect(e, c->bytes, c->size, o, left) ||
                             (left > 2 && has_fragile_flags(c->id, o, o[*o == 0x0f ? 2 : 1])) ||
                             (left == 2 && has_fragile_flags(c->id, o, o[1])));
     }

@@ -181,14 +181,16 @@ static uint32_t length_before(const struct engine *e, const struct block *b, uin
     return 2;
 }
 
-/* INT n, INT3, INTO: Unicorn has moved RIP past it; the event begins at the instruction. INTO may stand in mid-block. */
+/* INT n, INT3, INTO: Unicorn has moved RIP past it, but not for INT 6, which it takes for an invalid instruction; the event
+ * begins at the instruction. INTO may stand in mid-block. */
 static void software_interrupt(struct engine *e, uint8_t vector, const struct block *b)
 {
     uint8_t opcode = 0xcd;
     uint64_t end;
     linear_rip(e, &end);
-    uint32_t length = length_before(e, b, end);
-    e->core->rip -= length;
+    const struct insn *i = vector == VECTOR_UD ? decode_at_rip(e) : NULL;
+    uint32_t length = i ? i->length : length_before(e, b, end);
+    e->core->rip -= i ? 0 : length;
     if (vector == 3 || vector == 4)
         peek_code(e, end - 1, &opcode, 1);
     bool exception = (vector == 3 && opcode == 0xcc) || (vector == 4 && opcode == 0xce);
@@ -343,8 +345,13 @@ static void data_refused(struct engine *e, uint64_t linear)
     enum access access = e->refusal.access;
     uint64_t hpa;
     const struct insn *i = access == ACCESS_READ ? decode_at_rip(e) : NULL;
-    if (i && i->reads_and_writes)      /* the manual checks a read-modify-write as a write; TCG loads first */
+    if (i && is_read_modify_write(i)) {    /* the manual checks a read-modify-write as a write; TCG loads first */
         access = ACCESS_WRITE;
+        if (!first_page_is_writable(e, i, linear)) {
+            resolve_pending(e, NULL);
+            return;
+        }
+    }
     if (!is_canonical(e, linear)) {
         raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
     } else if (tlb_translate_again(e, linear, access, &hpa)) {

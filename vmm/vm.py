@@ -370,10 +370,7 @@ class VM:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this VM."""
         state.put(snapshot, self.keeper, self.vcpus, self.board)
-        self._begin_at(snapshot.turn)
-
-    def _begin_at(self, turn: tuple[int, int, int]) -> None:
-        self.scheduler.restore(turn)
+        self.scheduler.restore(snapshot.turn)
         self._stop, self._interrupted, self._reset_requested = None, None, False
         self._open_exit = None
 

@@ -161,6 +161,11 @@ class Guest(VM):
         rip: int = self.regs.rip
         return rip
 
+    def _begin_at(self, turn: tuple[int, int, int]) -> None:
+        self.scheduler.restore(turn)
+        self._stop, self._interrupted, self._reset_requested = None, None, False
+        self._open_exit = None
+
     def _run_for(self, instructions: int) -> Result:
         """Go on, also behind a HLT or a limit, for so many instructions at the most."""
         self._begin_at(self.scheduler.save())
