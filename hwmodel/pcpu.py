@@ -3,6 +3,7 @@
 `enter(vmcs, until) -> Exit` has the shape of KVM_RUN: load, run, save, and say why it stopped.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -66,8 +67,7 @@ class Pcpu:
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._entered: Final[dict[int, Vmcs]] = {}
-        self._borrowed: Vmcs | None = None
-        self._previous: Vmcs | None = None
+        self._borrowed: Final = deque[Vmcs](maxlen=2)
         """Whose x87 and SSE registers the engine may hold: it writes them back later."""
         self._fault: Final = ffi.new("uint64_t[3]")
         self._walk: Final = ffi.new("struct walk_reference[64]"), ffi.new("struct walk_outcome *")
@@ -375,7 +375,7 @@ class Pcpu:
 
     def _borrow(self, vmcs: Vmcs) -> Any:
         """Return the native VMCS for a call that loads it; it must not go before the next one."""
-        self._previous, self._borrowed = self._borrowed, vmcs
+        self._borrowed.append(vmcs)
         return vmcs.native
 
     def _fault_of(self, code: int) -> Fault | None:
@@ -400,8 +400,3 @@ class Pcpu:
         buffer = ffi.new("uint8_t[512]")
         lib.vcpu_fxsave(self._native, vmcs.native, buffer)
         return bytes(buffer)
-
-
-def check_names() -> list[str]:
-    """Return the names of the C engine's entry checks, in the order in which they are made."""
-    return [ffi.string(lib.entry_check_name(n)).decode() for n in range(lib.entry_check_count())]

@@ -134,6 +134,13 @@ class _Descriptor:
         limit = self.raw & 0xFFFF | self.raw >> 32 & 0xF0000
         return limit << 12 | 0xFFF if self.raw >> 55 & 1 else limit
 
+    def reaches(self, first: int, last: int) -> bool:
+        """Whether the segment has these offsets; one that expands down has those above."""
+        expands_down = not self.is_code and self.raw >> 42 & 1
+        if not expands_down:
+            return first >= 0 and last <= self.limit
+        return first > self.limit and last <= (0xFFFF_FFFF if self.raw >> 54 & 1 else 0xFFFF)
+
 
 def deliver(state: Before, event: Event, read: ReadLinear) -> Delivered | Faulted | TaskSwitches:
     """Deliver an event: where it leads, or what stands in the way."""
@@ -176,11 +183,13 @@ class _Gate:
         inner = not code.is_conforming and code.dpl < self.state.cpl
         cpl = code.dpl if inner else self.state.cpl
         unit = 8 if self.is_long else 4 if kind & 8 else 2
-        ss, rsp = self._stack(gate, inner, cpl)
+        ss, rsp, room = self._stack(gate, inner, cpl)
         offset = self._offset(gate, unit)
         if not self.is_long and offset > code.limit:
             raise FaultError(Vector.GP, self.event.ext)
         pushed = self._frame(inner)
+        if room is not None and not room.reaches(rsp - unit * len(pushed), rsp - 1):
+            raise FaultError(Vector.SS, ss & ~3 | self.event.ext)
         cleared = TF | NT | RF | VM | (0 if kind & 1 else IF)
         return Delivered(
             cs=selector & ~3 | cpl, ss=ss, rip=offset,
@@ -230,16 +239,16 @@ class _Gate:
         middle = low | gate >> 32 & 0xFFFF_0000
         return middle | gate >> 64 << 32 & (1 << 64) - 1 if unit == 8 else middle
 
-    def _stack(self, gate: int, inner: bool, cpl: int) -> tuple[int, int]:
-        """SS and the stack pointer at which the frame begins."""
+    def _stack(self, gate: int, inner: bool, cpl: int) -> tuple[int, int, _Descriptor | None]:
+        """SS, the stack pointer at which the frame begins, the segment if it is another one."""
         state = self.state
         if not self.is_long:
-            return self._inner_stack(cpl) if inner else (state.ss, state.rsp)
+            return self._inner_stack(cpl) if inner else (state.ss, state.rsp, None)
         ist = gate >> 32 & 7
         rsp = self._tss(0x24 + 8 * (ist - 1) if ist else 4 + 8 * cpl, 8) if ist or inner else None
-        return cpl if inner else state.ss, (state.rsp if rsp is None else rsp) & ~15
+        return cpl if inner else state.ss, (state.rsp if rsp is None else rsp) & ~15, None
 
-    def _inner_stack(self, cpl: int) -> tuple[int, int]:
+    def _inner_stack(self, cpl: int) -> tuple[int, int, _Descriptor]:
         """A 32-bit TSS's stack for a privilege level; its segment must be of that level."""
         both, event = self._tss(4 + 8 * cpl, 6), self.event
         esp, selector = both & 0xFFFF_FFFF, both >> 32
@@ -251,7 +260,7 @@ class _Gate:
             raise FaultError(Vector.TS, error)
         if not ss.is_present:
             raise FaultError(Vector.SS, error)
-        return selector, esp
+        return selector, esp, ss
 
     def _tss(self, offset: int, size: int) -> int:
         tss = self.state.tss

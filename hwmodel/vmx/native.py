@@ -1,4 +1,4 @@
-"""What a processor's VT-x allows, as the C engine reads it."""
+"""The C engine's side of VT-x: what a processor allows, and its entry checks by name."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from hwmodel.arch.controls import (
     SecondaryExit,
     Tertiary,
 )
-from hwmodel.cpu.unicorn import ffi
+from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.vmx.capabilities import CR0_FIXED0, CR0_FIXED1, Capabilities
 
 _CONTROL_WORDS: Final = (
@@ -33,3 +33,8 @@ def native_capabilities(capabilities: Capabilities) -> Any:
     for name in _CAPABILITY_WORDS:
         setattr(native, name, int(getattr(capabilities, name)))
     return native
+
+
+def check_names() -> list[str]:
+    """Return the names of the C engine's entry checks, in the order in which they are made."""
+    return [ffi.string(lib.entry_check_name(n)).decode() for n in range(lib.entry_check_count())]

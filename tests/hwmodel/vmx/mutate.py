@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from hwmodel.pcpu import check_names
+from hwmodel.vmx.native import check_names
 from tests.hwmodel.vmx.cases import Case
 from tests.hwmodel.vmx.entering import ALL, Entering, expected, told
 

@@ -10,9 +10,9 @@ import pytest
 
 from hwmodel.arch.controls import EntryControls, ExitControls, PinBased, Primary, Secondary
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import check_names
 from hwmodel.vmx.capabilities import IMPLEMENTED, Capabilities
 from hwmodel.vmx.checks import CHECKS, Stage, examine, first_failure
+from hwmodel.vmx.native import check_names
 from tests.hwmodel.vmx.cases import Case
 from tests.hwmodel.vmx.entering import ALL, GUEST, Entering, expected, told
 from tests.hwmodel.vmx.mutate import survivors
