@@ -1,10 +1,21 @@
 /* What shows time and chance: RDTSC, PAUSE and its loops, RDRAND and RDSEED. */
 #include "state.h"
 
+/* An invariant TSC keeps its rate when the processor changes its own. */
+static uint64_t host_tsc(const struct engine *e)
+{
+    const struct tsc_rate *r = &e->tsc;
+    if (likely(r->ticks == r->cycles))
+        return r->value + (cycles_now(e) - r->since);
+    return r->value + (uint64_t)((unsigned __int128)(cycles_now(e) - r->since) * r->ticks / r->cycles);
+}
+
+void engine_set_tsc(struct engine *e, const struct tsc_rate *rate) { e->tsc = *rate; }
+
 /* Manual, "Use TSC Scaling" and "Use TSC Offsetting": multiplied first, 48 bits of it fractional, then moved. */
 uint64_t guest_tsc(struct engine *e)
 {
-    uint64_t tsc = cycles_now(e);
+    uint64_t tsc = host_tsc(e);
     if (!exiting(e, PRIMARY_USE_TSC_OFFSETTING))
         return tsc;
     if (exiting2(e, SECONDARY_USE_TSC_SCALING))

@@ -160,6 +160,9 @@ struct walk_outcome {
     uint32_t count;                /* references made; as many as there was room for are recorded */
 };
 
+/* How the time-stamp counter goes: at cycle `since` it read `value`, and it makes `ticks` in `cycles` cycles. */
+struct tsc_rate { uint64_t since, value, ticks, cycles; };
+
 /* What events cost, in cycles; by a CPU model and what is known of hypervisors on it. */
 struct event_costs {
     uint64_t vm_exit, vm_entry;    /* the hardware's part */
@@ -207,6 +210,7 @@ const char *engine_message(const struct engine *engine);
 
 /* 0, or -1 for a model that is not sound or memory that is not to be had. Forgets all translations. */
 int engine_set_paging(struct engine *engine, const struct paging_model *model, uint32_t fidelity);
+void engine_set_tsc(struct engine *engine, const struct tsc_rate *rate);
 /* Charge for events from now on; NULL: for --timing fast. -1: no memory. */
 int engine_set_prices(struct engine *engine, const struct event_costs *costs);
 const struct mmu_counters *engine_mmu_counters(const struct engine *engine);

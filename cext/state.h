@@ -78,6 +78,7 @@ struct engine {
     uint64_t most_retired;         /* stop when so many have retired, deliveries counted too */
     uint64_t skew;                 /* cycles beyond what instructions took */
     struct price price;
+    struct tsc_rate tsc;           /* zero: it counts cycles */
     uint64_t settled;              /* guest time up to here is in the ledger, in cycles */
     struct ledger ledger;
     struct stretch base, carry;    /* where the running block began, if within a stretch; where the next one will */

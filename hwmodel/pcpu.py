@@ -17,7 +17,7 @@ from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.recording import Recorder
 from hwmodel.cpu.stops import EngineStops
 from hwmodel.cpu.unicorn import ffi, lib
-from hwmodel.mem.native import end_of, reference_of
+from hwmodel.mem.native import end_of, paging_model, reference_of
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.mem.reference import Access, Walk
 from hwmodel.timing.clock import Clock
@@ -112,16 +112,7 @@ class Pcpu:
 
     def set_paging(self, model: CpuModel, fidelity: Fidelity) -> None:
         """Translate as the model does, and remember as much of it; forgets all translations."""
-        native = ffi.new("struct paging_model *", {"level_count": len(model.translation.tlbs)})
-        native.physical_bits, native.linear_bits = model.physical_bits, model.linear_bits
-        native.has_1g = "pdpe1gb" in model.features
-        for cell, tlb in zip(native.level, model.translation.tlbs, strict=False):
-            cell.level, cell.kinds, cell.sizes = tlb.level, tlb.kinds, tlb.sizes
-            cell.sets, cell.ways = tlb.geometry.sets, tlb.geometry.ways
-        caches = (*model.translation.structures, model.translation.nested)
-        for cell, geometry in zip((*native.structure, native.nested), caches, strict=True):
-            cell.sets, cell.ways = geometry.sets, geometry.ways
-        if lib.engine_set_paging(self._native, native, fidelity):
+        if lib.engine_set_paging(self._native, paging_model(model), fidelity):
             raise EngineError(f"CPU model {model.name}: its TLBs are more than the engine models")
 
     def set_prices(self, fill: Callable[[Any], None]) -> None:
@@ -130,6 +121,10 @@ class Pcpu:
         fill(native)
         if lib.engine_set_prices(self._native, native):
             raise EngineError("there is no memory for the caches of page walks")
+
+    def follow_clock(self) -> None:
+        """Let the TSC that the guest reads go as the clock's does, whose frequency has changed."""
+        lib.engine_set_tsc(self._native, [(*self.clock.tsc_origin(), *self.clock.tsc_rate())])
 
     def mmu_counters(self) -> dict[str, int | list[int]]:
         """Return what the memory-management unit counted; lists are by page size or level."""

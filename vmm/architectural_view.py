@@ -118,12 +118,12 @@ class ArchitecturalView:
 
     def tsc(self) -> int:
         """Return the guest's time-stamp counter."""
-        return self.pcpu.clock.now + self.vmcs[Field.TSC_OFFSET] & _MASK64
+        return self.pcpu.clock.tsc() + self.vmcs[Field.TSC_OFFSET] & _MASK64
 
     def tsc_offset(self) -> int:
-        """Return the guest's time-stamp counter less the machine's cycles, modulo 2^64."""
+        """Return the guest's time-stamp counter less the machine's, modulo 2^64."""
         return self.vmcs[Field.TSC_OFFSET]
 
     def set_tsc(self, value: int) -> None:
         """Make the guest's time-stamp counter read `value` now."""
-        self.vmcs[Field.TSC_OFFSET] = value - self.pcpu.clock.now
+        self.vmcs[Field.TSC_OFFSET] = value - self.pcpu.clock.tsc()

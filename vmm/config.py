@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
+from vmm.frequency import frequency_plan
 from vmm.trace_options import TraceFile
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -128,6 +129,7 @@ class Config:
     shares: tuple[str, ...] = ()
     timing: Timing = Timing.FAST
     cpu_model: str = model.DEFAULT_MODEL
+    freq: tuple[tuple[int, int], ...] = ()
     trace: TraceFile | None = None
     stats: Stats = Stats.TABLE
     stats_file: Path | None = None
@@ -275,6 +277,10 @@ def _number(name: str, value: Any) -> Parsed:
         raise UsageError(f"--{option} {value!r} is not a number; write 1000 or 0x3e8") from None
 
 
+def _freq(name: str, value: Any) -> Parsed:
+    return {name: value if isinstance(value, tuple) else frequency_plan(value)}
+
+
 def _seconds(name: str, value: Any) -> Parsed:
     try:
         return {name: float(value)}
@@ -350,6 +356,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "shares": _several,
     "trace": lambda name, value: {name: TraceFile.of(value)},
     "stats": _stats,
+    "freq": _freq,
     "max_cycles": _number,
     "max_instructions": _number,
     "timeout": _seconds,

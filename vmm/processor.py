@@ -26,10 +26,18 @@ _FIDELITY: Final = {
 }
 
 
+def make_clock(config: Config, model: CpuModel) -> Clock:
+    """Make the clock: at `--freq`, or at the rate of the model's TSC."""
+    invariant = "invariant_tsc" in model.features
+    first = next((hz for ns, hz in config.freq if not ns), model.tsc_hz)
+    return Clock(first, tsc_hz=model.tsc_hz if invariant else 0)
+
+
 def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
     """Make it. Raises InternalError when the engine cannot be had."""
     try:
         pcpu = Pcpu.of_model(ram, clock, model)
+        pcpu.follow_clock()
         if config.timing is not Timing.FAST:
             by_faults = config.technique is Technique.TRAP
             pcpu.pace.set_costs("cascade-lake")

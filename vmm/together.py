@@ -22,7 +22,7 @@ def run_together(*vms: VM, window_ns: int = DEFAULT_LATENCY_NS) -> list[Result |
     now = max(vm.clock.ns() for vm in vms)
     while running:
         works = [
-            vm.clock.ns_of_cycles(cycle)
+            vm.clock.ns_at(cycle)
             for vm in running.values()
             if (cycle := vm.next_work()) is not None
         ]
@@ -30,7 +30,7 @@ def run_together(*vms: VM, window_ns: int = DEFAULT_LATENCY_NS) -> list[Result |
             break
         now = max(now + window_ns, min(works))
         for number, vm in list(running.items()):
-            results[number] = vm.run_until(vm.clock.cycles_of_ns(now))
+            results[number] = vm.run_until(vm.clock.cycle_at(now))
             if results[number] is not None:
                 del running[number]
     return results

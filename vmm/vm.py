@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.cpuid import Cpuid, supported_cr4, supported_efer
-from hwmodel.timing.clock import FOREVER, Clock
+from hwmodel.timing.clock import FOREVER
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
@@ -13,6 +13,7 @@ from vmm.apicv import NEEDED, ApicHardware
 from vmm.boot.files import plan_for
 from vmm.config import Config, Technique, Wakeup
 from vmm.controls import refuse_lacking, write_msr_bitmap
+from vmm.devices.governor import Governor
 from vmm.devices.platform import Board, Outputs, build_board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
@@ -23,7 +24,7 @@ from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
-from vmm.processor import make_pcpu
+from vmm.processor import make_clock, make_pcpu
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.round_robin import RoundRobin
@@ -68,7 +69,7 @@ class VM:
         self.config: Final = config or Config.of(image=image, **options)
         self.plan = plan_for(self.config)
         self.model: Final = model_of(self.config.cpu_model)
-        self.clock: Final = Clock()
+        self.clock: Final = make_clock(self.config, self.model)
         self.memory: Final = make_memory(self.config)
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
@@ -132,7 +133,9 @@ class VM:
             crystal_hz=model.crystal_hz, types_keys=self.config.screen,
             has_mailbox=self.config.wakeup is Wakeup.MAILBOX,
         )  # fmt: skip
-        board.backstage.append(self.pager)
+        self.governor = Governor(self.clock, self.config.freq)
+        self.governor.changed += [self.pcpu.follow_clock, *self.dialects.rate_changed]
+        board.backstage += [self.pager, self.governor]
         return board
 
     def _make_vcpus(self) -> list[Vcpu]:
@@ -152,7 +155,8 @@ class VM:
 
     def _make_dialects(self) -> Roster:
         model, cpus, epoch = self.model, self.config.cpus, DEFAULT_EPOCH
-        machine = Machine(self.memory, self.clock, epoch, model.tsc_hz, model.crystal_hz, cpus)
+        tsc_hz = self.clock.tsc_hz or self.clock.frequency
+        machine = Machine(self.memory, self.clock, epoch, tsc_hz, model.crystal_hz, cpus)
         return build_roster(self.config.dialects, machine, apicv=self.config.apicv)
 
     # ---- running ----

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from hwmodel.arch.model import CpuModel
+from hwmodel.cpu.unicorn import ffi
 from hwmodel.mem.reference import (
     Exited,
     Raised,
@@ -32,3 +34,17 @@ def end_of(outcome: Any) -> Translated | Raised | Exited:
     if outcome.result == 1:
         return Raised(outcome.vector, outcome.error)
     return Exited(outcome.reason, outcome.qualification, outcome.gpa)
+
+
+def paging_model(model: CpuModel) -> Any:
+    """Make a `struct paging_model`."""
+    native = ffi.new("struct paging_model *", {"level_count": len(model.translation.tlbs)})
+    native.physical_bits, native.linear_bits = model.physical_bits, model.linear_bits
+    native.has_1g = "pdpe1gb" in model.features
+    for cell, tlb in zip(native.level, model.translation.tlbs, strict=False):
+        cell.level, cell.kinds, cell.sizes = tlb.level, tlb.kinds, tlb.sizes
+        cell.sets, cell.ways = tlb.geometry.sets, tlb.geometry.ways
+    caches = (*model.translation.structures, model.translation.nested)
+    for cell, geometry in zip((*native.structure, native.nested), caches, strict=True):
+        cell.sets, cell.ways = geometry.sets, geometry.ways
+    return native

@@ -8,9 +8,9 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
+from hwmodel.timing.clock import Clock
 from tests.vmm.devices.pci.card import Card
 from vmm.boardmap import ECAM, WAKEUP_MAILBOX
 from vmm.devices.device import Device
@@ -71,10 +71,11 @@ MSRS = (0x1B, 0x6E0, *range(0x7FF, 0x901))
 ACCESSES_IN_SEQUENCE = 5
 
 
-@dataclass
-class HandClock:
-    now: int = 12_345
-    frequency: int = 2_500_000_000
+class HandClock(Clock):
+    """A clock whose time is set by hand."""
+
+    def __init__(self, now: int = 12_345, frequency: int = 2_500_000_000) -> None:
+        super().__init__(frequency, now)
 
 
 def make_board(clock: HandClock | None = None) -> Board:

@@ -89,6 +89,10 @@ def run(
     cpu_model: Annotated[
         str | None, _text("--cpu-model", "NAME|F.toml", "Processor [cascade-lake].")
     ] = None,
+    freq: Annotated[
+        str | None,
+        _text("--freq", "HZ[,HZ@TIME]...", "The processor's frequency, as in 2.4G,1.2G@10ms."),
+    ] = None,
     trace: Annotated[str | None, _text("--trace", "F.perfetto|F.txt", _TRACE)] = None,
     stats: Annotated[
         str | None, _text("--stats", "table|json|FILE", "Form of the statistics [table].")

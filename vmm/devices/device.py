@@ -24,7 +24,25 @@ class Clock(Protocol):
 
     @property
     def frequency(self) -> int:
-        """Cycles in a second of virtual time."""
+        """Cycles in a second of virtual time; it may change."""
+
+    def ns(self) -> int:
+        """Nanoseconds since the machine was switched on."""
+
+    def cycles_of_ns(self, ns: int) -> int:
+        """The cycles in a time, at today's frequency."""
+
+    def ticks(self, hz: int) -> int:
+        """How often an oscillator of `hz` has ticked."""
+
+    def cycle_of_tick(self, hz: int, tick: int) -> int:
+        """The first cycle at which it has ticked so often."""
+
+    def tsc(self) -> int:
+        """The processor's time-stamp counter."""
+
+    def cycle_of_tsc(self, value: int) -> int:
+        """The first cycle at which that reads `value` or more."""
 
 
 class Registers(Protocol):

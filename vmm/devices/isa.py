@@ -18,7 +18,6 @@ SLOW_PORTS: Final = frozenset((
     *range(VGA_PORT, VGA_PORT + 0x20),
     *range(PM_BASE, PM_BASE + 0x10),
 ))  # fmt: skip
-NS_IN_SECOND: Final = 1_000_000_000
 
 
 class IsaBus:
@@ -27,13 +26,19 @@ class IsaBus:
     def __init__(self, clock: Clock, name: str = "isa") -> None:
         """`clock` gives the rate of cycles."""
         self.name = name
-        self.access_cycles: Final = clock.frequency * ACCESS_NS // NS_IN_SECOND
+        self._clock: Final = clock
         self.spent = 0
+
+    @property
+    def access_cycles(self) -> int:
+        """The cycles that one access takes."""
+        return self._clock.cycles_of_ns(ACCESS_NS)
 
     def access(self) -> int:
         """Return the cycles that one access to a slow port takes, and count them."""
-        self.spent += self.access_cycles
-        return self.access_cycles
+        cycles = self.access_cycles
+        self.spent += cycles
+        return cycles
 
     def save(self) -> State:
         """The sum of cycles."""

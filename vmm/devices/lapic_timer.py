@@ -30,7 +30,7 @@ class ApicTimer:
     """The counting; whether an expiry interrupts is the LVT's business."""
 
     def __init__(self, clock: Clock, tsc: Callable[[], int], hz: int | None = None) -> None:
-        """`tsc` returns the guest's time stamp counter, which runs at the clock's rate.
+        """`tsc` returns the guest's time stamp counter, which runs at the rate of the clock's.
 
         `hz` is the crystal's frequency, by default the clock's own.
         """
@@ -97,7 +97,7 @@ class ApicTimer:
         if not self.armed:
             return None
         if self.mode == TimerMode.TSC_DEADLINE:
-            due = self._clock.now + self.deadline - self.tsc()
+            due = self._clock.cycle_of_tsc(self._clock.tsc() + self.deadline - self.tsc())
             return due if due < NEVER else None
         return self._crystal.cycle(self.start + ((self.periods + 1) * self.initial << self.shift))
 

@@ -13,8 +13,8 @@ class Oscillator:
 
     def now(self) -> int:
         """Return how many ticks have happened."""
-        return self._clock.now * self.hz // self._clock.frequency
+        return self._clock.ticks(self.hz)
 
     def cycle(self, tick: int) -> int:
         """Return the first cycle at which now() >= tick."""
-        return -(-tick * self._clock.frequency // self.hz)
+        return self._clock.cycle_of_tick(self.hz, tick)

@@ -169,7 +169,7 @@ class UserNetwork:
         return size
 
     def _on_clock(self, _opaque: Any) -> int:
-        return self._clock.now * 1_000_000_000 // self._clock.frequency
+        return self._clock.ns()
 
     def _on_descriptor(self, number: int, events: int, _opaque: Any) -> int:
         self._wanted.append((number, _TO_HOST[events & 31]))

@@ -43,15 +43,13 @@ class WireEnd:
         if self.port is None or peer is None or peer.port is None:
             self.dropped += 1
             return
-        clock = self.port.clock
-        now = clock.now * _NS // clock.frequency
-        peer.arrive(now + self.latency_ns, frame)
+        peer.arrive(self.port.clock.ns() + self.latency_ns, frame)
 
     def next_event(self) -> int | None:
         """Return the cycle at which the next frame arrives."""
         if not self._coming or self.port is None:
             return None
-        return -(-self._coming[0][0] * self.port.clock.frequency // _NS)
+        return self.port.clock.cycle_of_tick(_NS, self._coming[0][0])
 
     def fire(self) -> None:
         """Deliver what has arrived."""

@@ -112,7 +112,8 @@ class Hooks:
     `entering` comes before an entry for which events were looked at, after one was chosen;
     `scheduled` and `descheduled` when another virtual CPU had, or gets, the physical one;
     `tsc_changed` when the guest wrote its time-stamp counter; `page_absent` and `page_ready` when
-    an access met memory that is swapped out, and when that is back.
+    an access met memory that is swapped out, and when that is back; `rate_changed` when the
+    processor's frequency did.
     """
 
     entering: Hook | None = None
@@ -121,6 +122,7 @@ class Hooks:
     tsc_changed: Hook | None = None
     page_absent: PageHook | None = None
     page_ready: Callable[[int], None] | None = None
+    rate_changed: Callable[[], None] | None = None
 
 
 class Dialect(Protocol):

@@ -36,6 +36,8 @@ class Roster:
         self.scheduled: Final = self._hooks("scheduled")
         self.descheduled: Final = self._hooks("descheduled")
         self.tsc_changed: Final = self._hooks("tsc_changed")
+        rate = (dialect.hooks.rate_changed for dialect in dialects)
+        self.rate_changed: Final = tuple(hook for hook in rate if hook is not None)
         ready = (dialect.hooks.page_ready for dialect in dialects)
         absent = (dialect.hooks.page_absent for dialect in dialects)
         self.page_ready: Final = tuple(hook for hook in ready if hook is not None)

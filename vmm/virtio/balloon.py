@@ -69,7 +69,7 @@ class Balloon(VirtioDevice):
         )
         self.released = 0  # bytes given back to the host so far, by balloon and reports
         self.statistics: dict[str, int] = {}
-        self._period: Final = poll_ns * context.clock.frequency // 1_000_000_000
+        self._poll_ns: Final = poll_ns
         self._held: Chain | None = None  # the driver's statistics buffer, until the next poll
         self._poll_at = NO_POLL
 
@@ -174,8 +174,8 @@ class Balloon(VirtioDevice):
         if self._held is not None:
             self.queues[STATS].push(self._held, 0)
         self._held = chain
-        if self._period:
-            self._poll_at = self.context.clock.now + self._period
+        if self._poll_ns:
+            self._poll_at = self.context.clock.now + self.context.clock.cycles_of_ns(self._poll_ns)
 
     def _inflate(self, numbers: Buffer) -> None:
         """Release the pages whose numbers the driver lists; runs of them at once."""

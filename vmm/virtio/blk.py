@@ -50,7 +50,7 @@ class Blk(VirtioDevice):
         )
         self.image: Final = image
         self._serial: Final = serial.encode()[:SERIAL_SIZE].ljust(SERIAL_SIZE, b"\0")
-        self._medium: Final = Medium(timing, context.clock.frequency)
+        self._medium: Final = Medium(timing, context.clock)
         self._under_way: list[tuple[int, int, int, Chain]] = []  # (due, order, queue, chain): heap
         self._order = 0
         self._errors = 0

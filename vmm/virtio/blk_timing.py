@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from vmm.devices.device import Clock
+
 
 @dataclass(frozen=True, slots=True)
 class DiskTiming:
@@ -34,17 +36,17 @@ TIMINGS: Final = {
 class Medium:
     """Says when each request is done."""
 
-    def __init__(self, timing: DiskTiming, frequency: int) -> None:
-        """`frequency` is the cycles in a second."""
+    def __init__(self, timing: DiskTiming, clock: Clock) -> None:
+        """`clock` gives the rate of cycles."""
         self._timing: Final = timing
-        self._frequency: Final = frequency
+        self._clock: Final = clock
         self.busy_until = 0
 
     def done_at(self, now: int, size: int, *, write: bool) -> int:
         """Return the cycle at which a transfer of `size` bytes that starts now is done."""
         timing = self._timing
         rate = timing.write_rate if write else timing.read_rate
-        transfer = size * self._frequency // rate if rate else 0
+        transfer = size * self._clock.frequency // rate if rate else 0
         return self._occupy(now, transfer, timing.write_ns if write else timing.read_ns)
 
     def flushed_at(self, now: int) -> int:
@@ -52,7 +54,7 @@ class Medium:
         return self._occupy(now, 0, self._timing.flush_ns)
 
     def _occupy(self, now: int, transfer: int, latency_ns: int) -> int:
-        latency = latency_ns * self._frequency // 1_000_000_000
+        latency = self._clock.cycles_of_ns(latency_ns)
         self.busy_until = max(now, self.busy_until) + transfer
         if not self._timing.parallel:
             self.busy_until += latency

@@ -46,15 +46,15 @@ class Fs(VirtioDevice):
             packed=packed,
         )
         self.server: Final = server
-        self._latency: Final = latency_ns * context.clock.frequency // 1_000_000_000
+        self._latency_ns: Final = latency_ns
         self._done: deque[tuple[int, int, int, Chain]] = deque()  # due, queue, written, chain
 
     def on_queue(self, index: int) -> None:
         """Carry out what is there."""
-        due = self.context.clock.now + self._latency
+        due = self.context.clock.now + self.context.clock.cycles_of_ns(self._latency_ns)
         while self.live and (chain := self.queues[index].pop()):
             self._done.append((due, index, self._serve(chain), chain))
-        if not self._latency:
+        if not self._latency_ns:
             self.fire()
 
     def next_event(self) -> int | None:

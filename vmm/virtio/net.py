@@ -88,8 +88,8 @@ class Net(VirtioDevice):
         self.backend: Final = backend
         self.filter: Final = Filter(mac)
         self.dropped = 0  # frames that found no room, or made no sense
-        self._rx_cycles: Final = rx_ns * context.clock.frequency // 1_000_000_000
-        self._tx_cycles: Final = tx_ns * context.clock.frequency // 1_000_000_000
+        self._rx_ns: Final = rx_ns
+        self._tx_ns: Final = tx_ns
         self._waiting: deque[bytes] = deque()
         self._sent: list[Chain] = []
         self._rx_due = self._tx_due = NEVER
@@ -105,7 +105,7 @@ class Net(VirtioDevice):
             return
         self._waiting.append(frame)
         if self._rx_due == NEVER:
-            self._rx_due = self.context.clock.now + self._rx_cycles
+            self._rx_due = self.context.clock.now + self.context.clock.cycles_of_ns(self._rx_ns)
             self.rescheduled()
 
     def on_queue(self, index: int) -> None:
@@ -233,8 +233,8 @@ class Net(VirtioDevice):
             self._send(chain)
             self._sent.append(chain)
         if self._sent and self._tx_due == NEVER:
-            self._tx_due = self.context.clock.now + self._tx_cycles
-            if not self._tx_cycles:
+            self._tx_due = self.context.clock.now + self.context.clock.cycles_of_ns(self._tx_ns)
+            if not self._tx_ns:
                 self._give_back()
 
     def _give_back(self) -> None:

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from hwmodel.timing.clock import Clock
 
-@dataclass
-class HandClock:
-    """A clock whose time is set by hand; 1 GHz, so that a cycle is a nanosecond."""
 
-    now: int = 0
-    frequency: int = 1_000_000_000
+class HandClock(Clock):
+    """A clock whose time is set by hand."""
+
+    def __init__(self, now: int = 0, frequency: int = 1_000_000_000) -> None:
+        super().__init__(frequency, now)
 
 
 @dataclass

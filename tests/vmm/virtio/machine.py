@@ -6,9 +6,9 @@ Accesses go through the board's buses and PCI's doors, as a guest's would.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hwmodel.timing.clock import Clock
 from tests.vmm.virtio.rings import Driver, DriverMemory, PackedDriver, SplitDriver
 from vmm.boardmap import VIRTIO_MMIO
-from vmm.devices.device import Clock
 from vmm.devices.platform import Board, build_board
 from vmm.virtio.device import Context, VirtioDevice
 from vmm.virtio.mmio import MMIO_SIZE, MmioTransport
@@ -18,10 +18,11 @@ EVENT_IDX, VERSION_1, PACKED, RING_RESET = 29, 32, 34, 40
 MESSAGE_AREA = 0xFEE0_0000
 
 
-@dataclass
-class HandClock:
-    now: int = 1000
-    frequency: int = 1_000_000_000
+class HandClock(Clock):
+    """A clock whose time is set by hand."""
+
+    def __init__(self, now: int = 1_000, frequency: int = 1_000_000_000) -> None:
+        super().__init__(frequency, now)
 
 
 @dataclass

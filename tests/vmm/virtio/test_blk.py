@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hwmodel.timing.clock import Clock
 from tests.vmm.virtio.disk import (
     DISCARD,
     F_FLUSH,
@@ -202,7 +203,7 @@ def test_completions_take_the_time_of_the_medium(disk: Path) -> None:
 def test_a_disk_with_one_arm_takes_requests_one_after_the_other() -> None:
     from vmm.virtio.blk_timing import Medium
 
-    medium = Medium(TIMINGS["hdd"], 1_000_000_000)
+    medium = Medium(TIMINGS["hdd"], Clock(1_000_000_000))
     first = medium.done_at(0, 249, write=False)
     assert first == 12_660_000 + 1000
     assert medium.done_at(0, 0, write=False) == first + 12_660_000

@@ -1,7 +1,7 @@
 """kvm-clock: a time page per virtual CPU, a wall-clock structure, old and new MSRs.
 
 Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW and MSR_KVM_WALL_CLOCK_NEW. One
-pair of cycle 0 and nanosecond 0 serves every page, so that no two virtual CPUs differ while their
+pair of TSC and nanosecond serves every page, so that no two virtual CPUs differ while their
 TSCs agree; only then is the stable bit set.
 """
 
@@ -30,7 +30,8 @@ class KvmClock:
         """`stable`: whether the stable bit may be shown at all."""
         self._machine: Final = machine
         self._offers_stable: Final = stable
-        self._scale: Final = Scale.of(machine.tsc_hz)
+        self._since = 0, 0  # the machine's TSC, and nanoseconds
+        self._scale = Scale.of(machine.tsc_hz)
         self._system = [0] * machine.cpus
         self._wall = 0
         self._cpus: list[Processor] = []
@@ -62,6 +63,15 @@ class KvmClock:
             if one is cpu or self._shown_flags(one) != flags:
                 self._write_page(one, flags)
 
+    def rate_changed(self) -> None:
+        """A TSC that counts the processor's cycles has another rate from now on."""
+        clock = self._machine.clock
+        if clock.tsc_hz:
+            return
+        self._since, self._scale = (clock.tsc(), clock.ns()), Scale.of(clock.frequency)
+        for cpu in self._cpus:
+            self._write_page(cpu, self._flags())
+
     def _flags(self) -> int:
         agree = len({cpu.tsc_offset() for cpu in self._cpus}) == 1
         return TSC_STABLE if agree and self._offers_stable else 0
@@ -78,7 +88,8 @@ class KvmClock:
 
     def _write_page(self, cpu: Processor, flags: int) -> None:
         if (area := self._area(cpu)) is not None:
-            write_time(area, self._scale, cpu.tsc_offset(), 0, flags)
+            tsc, ns = self._since
+            write_time(area, self._scale, cpu.tsc_offset() + tsc, ns, flags)
 
     def reset(self, index: int) -> None:
         """Forget a page."""
@@ -86,12 +97,16 @@ class KvmClock:
 
     def save(self) -> State:
         """The MSRs."""
-        return {"system": list(self._system), "wall": self._wall}
+        scale = [self._scale.mul, self._scale.shift]
+        return {"system": list(self._system), "wall": self._wall, "rate": [*self._since, *scale]}
 
     def restore(self, state: State) -> None:
         """Take over the MSRs; the pages are part of memory."""
-        system, wall = state["system"], state["wall"]
+        system, wall, rate = state["system"], state["wall"], state["rate"]
         assert isinstance(system, list)
         assert isinstance(wall, int)
+        assert isinstance(rate, list)
         self._system[:] = system
         self._wall = wall
+        tsc, ns, mul, shift = rate
+        self._since, self._scale = (tsc, ns), Scale(mul, shift)

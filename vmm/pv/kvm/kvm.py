@@ -86,6 +86,7 @@ class Kvm:
             scheduled=self._steal.scheduled if steal else None,
             descheduled=self._steal.descheduled if steal else None,
             tsc_changed=self._clock.refresh,
+            rate_changed=self._clock.rate_changed,
             page_absent=self._faults.page_absent if faults else None,
             page_ready=self._faults.page_ready if faults else None,
         )
