@@ -294,15 +294,9 @@ class Pcpu:
     def fetch(self, vmcs: Vmcs, linear: int, size: int, *, user: bool = False) -> bytes | Fault:
         """Read guest memory as an instruction fetch would; at most a page."""
         code = lib.vcpu_access(
-            self._native,
-            self._borrow(vmcs),
-            linear & _MASK64,
-            self._code,
-            size,
-            FETCH,
-            user,
+            self._native, self._borrow(vmcs), linear & _MASK64, self._code, size, FETCH, user,
             self._fault,
-        )
+        )  # fmt: skip
         fault = self._fault_of(code)
         return self._code_bytes[:size] if fault is None else fault
 
@@ -315,15 +309,9 @@ class Pcpu:
         self, vmcs: Vmcs, linear: int, buffer: Any, size: int, access: int, user: bool
     ) -> Fault | None:
         code = lib.vcpu_access(
-            self._native,
-            self._borrow(vmcs),
-            linear & _MASK64,
-            buffer,
-            size,
-            access,
-            user,
+            self._native, self._borrow(vmcs), linear & _MASK64, buffer, size, access, user,
             self._fault,
-        )
+        )  # fmt: skip
         return self._fault_of(code)
 
     def translate(
