@@ -329,6 +329,7 @@ void engine_sync(struct engine *engine, struct vcpu *vcpu);
 void vcpu_get_xmm(struct engine *engine, struct vcpu *vcpu, int index, uint8_t value[16]);
 void vcpu_set_xmm(struct engine *engine, struct vcpu *vcpu, int index, const uint8_t value[16]);
 void vcpu_fxsave(struct engine *engine, struct vcpu *vcpu, uint8_t image[512]);
+void vcpu_fxrstor(struct engine *engine, struct vcpu *vcpu, const uint8_t image[512]);  /* as vcpu_fxsave() wrote it */
 
 /* Decode one instruction (for messages and the Python handlers): its length, 0 if it is none. */
 int decode_length(const uint8_t *code, uint64_t size, int bits);

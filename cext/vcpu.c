@@ -131,17 +131,31 @@ void vcpu_set_xmm(struct engine *e, struct vcpu *v, int index, const uint8_t val
         lib.uc_reg_write(e->uc, UC_X86_REG_XMM0 + index, value);
 }
 
+static const int fpu_words[3] = {UC_X86_REG_FPCW, UC_X86_REG_FPSW, UC_X86_REG_FPTAG};
+
 void vcpu_fxsave(struct engine *e, struct vcpu *v, uint8_t image[512])
 {
     memset(image, 0, 512);
     if (!borrow(e, v))
         return;
-    const int words[3] = {UC_X86_REG_FPCW, UC_X86_REG_FPSW, UC_X86_REG_FPTAG};
     for (int i = 0; i < 3; i++)
-        lib.uc_reg_read(e->uc, words[i], image + 2 * i);
+        lib.uc_reg_read(e->uc, fpu_words[i], image + 2 * i);
     lib.uc_reg_read(e->uc, UC_X86_REG_MXCSR, image + 24);
     for (int i = 0; i < 8; i++)
         lib.uc_reg_read(e->uc, UC_X86_REG_FP0 + i, image + 32 + 16 * i);
     for (int i = 0; i < 16; i++)
         lib.uc_reg_read(e->uc, UC_X86_REG_XMM0 + i, image + 160 + 16 * i);
+}
+
+void vcpu_fxrstor(struct engine *e, struct vcpu *v, const uint8_t image[512])
+{
+    if (!borrow(e, v))
+        return;
+    for (int i = 0; i < 3; i++)
+        lib.uc_reg_write(e->uc, fpu_words[i], image + 2 * i);
+    lib.uc_reg_write(e->uc, UC_X86_REG_MXCSR, image + 24);
+    for (int i = 0; i < 8; i++)
+        lib.uc_reg_write(e->uc, UC_X86_REG_FP0 + i, image + 32 + 16 * i);
+    for (int i = 0; i < 16; i++)
+        lib.uc_reg_write(e->uc, UC_X86_REG_XMM0 + i, image + 160 + 16 * i);
 }

@@ -13,6 +13,7 @@ from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
+from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.recording import Recorder
 from hwmodel.cpu.stops import EngineStops
@@ -48,7 +49,7 @@ class Fault:
     gpa: int = 0
 
 
-class Pcpu:
+class Pcpu(MediaRegisters):
     """One physical CPU over `ram`. Cycles go to `clock`, which it alone advances."""
 
     def __init__(self, ram: Ram, clock: Clock, capabilities: Capabilities | None = None) -> None:
@@ -366,20 +367,3 @@ class Pcpu:
         if code == 1:
             return Fault(int(first), int(second), int(third))
         return Fault(None, gpa=int(first), address=int(second)) if code else None
-
-    def xmm(self, vmcs: Vmcs, index: int) -> int:
-        """Return an XMM register as a 128-bit int."""
-        buffer = ffi.new("uint8_t[16]")
-        lib.vcpu_get_xmm(self._native, vmcs.native, index, buffer)
-        return int.from_bytes(bytes(buffer), "little")
-
-    def set_xmm(self, vmcs: Vmcs, index: int, value: int) -> None:
-        """Write an XMM register."""
-        buffer = ffi.new("uint8_t[16]", value.to_bytes(16, "little"))
-        lib.vcpu_set_xmm(self._native, vmcs.native, index, buffer)
-
-    def fxsave(self, vmcs: Vmcs) -> bytes:
-        """Return x87 and SSE state in architectural form (512 bytes, in FXSAVE's places)."""
-        buffer = ffi.new("uint8_t[512]")
-        lib.vcpu_fxsave(self._native, vmcs.native, buffer)
-        return bytes(buffer)

@@ -139,6 +139,7 @@ class Config:
     serial_file: Path | None = None
     screen: bool = False
     gdb: tuple[str, int] | None = None
+    gdb_monitor: bool = True
     wait: bool = False
     reboot: bool = True
     verbose: int = 0
@@ -209,6 +210,10 @@ def _check_values(config: Config) -> None:
         _in_range("--kaslr", config.kaslr, 0, (1 << 63) - 1)
     if config.timeout is not None and not (0 < config.timeout < math.inf):
         raise UsageError(f"--timeout {config.timeout} is not a time; give seconds above 0")
+    if config.gdb is not None and config.trace is not None:
+        raise UsageError("--trace would record again what --gdb runs again; give one of them")
+    if config.wait and config.gdb is None:
+        raise UsageError("--wait waits for a debugger; give --gdb PORT with it")
     if "\0" in config.cmdline or any("\0" in module.cmdline for module in config.initrds):
         raise UsageError("a command line cannot contain a zero byte; leave it out")
 
@@ -221,15 +226,6 @@ def _check_built(config: Config) -> None:
         raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx or trap")
     if config.timing is Timing.DETAILED:
         raise NotBuiltError(f"--timing {config.timing} is not built yet; use cycle or fast")
-    for name, option in _UNBUILT.items():
-        if getattr(config, name):
-            raise NotBuiltError(f"{option} is not built yet; leave it out")
-
-
-_UNBUILT = {
-    "gdb": "--gdb",
-    "wait": "--wait",
-}
 
 
 def size_text(size: int) -> str:
@@ -329,10 +325,13 @@ def _stats(_name: str, value: Any) -> Parsed:
 def _endpoint(name: str, value: Any) -> Parsed:
     if isinstance(value, tuple):
         return {name: value}
-    host, _, port = str(value).rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    address, _, monitor = str(value).partition(",")
+    host, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or not int(port[:9]) < 65536:
         raise UsageError(f"--gdb {value!r} is not [HOST:]PORT; write 1234 or 127.0.0.1:1234")
-    return {name: (host or "127.0.0.1", int(port))}
+    if monitor not in ("", "monitor=on", "monitor=off"):
+        raise UsageError(f"--gdb {value!r}: {monitor!r} is not known; it takes monitor=off")
+    return {name: (host or "127.0.0.1", int(port)), "gdb_monitor": monitor != "monitor=off"}
 
 
 _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {

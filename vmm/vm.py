@@ -82,7 +82,7 @@ class VM:
         self.unknown: set[tuple[str, int, str]] = set()
         self.instruction_limit = self.config.max_instructions
         self._stop: Stop | None = None
-        self._interrupted: str | None = None
+        self.interrupted: str | None = None
         self._woken = False
         self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
@@ -236,8 +236,8 @@ class VM:
         self._woken = False
         if self._reset_requested and self._stop is not None and self.config.reboot:
             self._restart()
-        if self._interrupted is not None:
-            self.stop(StopReason(self._interrupted), f"{self._interrupted} from outside")
+        if self.interrupted is not None:
+            self.stop(StopReason(self.interrupted), f"{self.interrupted} from outside")
         self._check_limits()
         self.input.take()
         if self._stop is None and not self._can_go_on():
@@ -259,7 +259,7 @@ class VM:
 
     def _idle(self, cycle: int | None) -> bool:
         """Wait for input in real time where some may come; True: look again."""
-        return self._interrupted is None and self.input.idle(cycle)
+        return self.interrupted is None and self.input.idle(cycle)
 
     def _receive(self, data: bytes) -> None:
         """Take what is typed."""
@@ -274,7 +274,7 @@ class VM:
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """End the run soon; from a signal handler or another thread."""
-        self._interrupted = reason
+        self.interrupted = reason
         self.pcpu.interrupt()
 
     def wake(self) -> None:
@@ -300,7 +300,7 @@ class VM:
     def pauses(self) -> bool:
         """Whether the scheduler is to come back: for the end of the run, or for input."""
         ends = self._stop is not None or self.pcpu.pace.is_used_up()
-        return ends or self._interrupted is not None or self._woken
+        return ends or self.interrupted is not None or self._woken
 
     def _reset(self) -> None:
         self._reset_requested = True
@@ -375,7 +375,7 @@ class VM:
         """Go back to a snapshot of this VM."""
         state.put(snapshot, self.keeper, self.vcpus, self.board)
         self.scheduler.restore(snapshot.turn)
-        self._stop, self._interrupted, self._reset_requested = None, None, False
+        self._stop, self.interrupted, self._reset_requested = None, None, False
         self._open_exit = None
 
     def digest(self) -> str:

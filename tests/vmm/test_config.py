@@ -53,6 +53,9 @@ def test_defaults_are_those_of_the_design() -> None:
         ({"timeout": "nan"}, "--timeout"),
         ({"timeout": "soon"}, "soon"),
         ({"gdb": "1:2:99999"}, "--gdb"),
+        ({"wait": True}, "--gdb PORT"),
+        ({"gdb": "1234,monitor=maybe"}, "monitor=off"),
+        ({"gdb": 1234, "trace": "x.perfetto"}, "give one of them"),
         ({"cmdline": "a\0b"}, "zero byte"),
         ({"nonsense": 1}, "nonsense"),
         ({"technique": "vmx"}, "vtx, trap, pv, svm"),
@@ -72,7 +75,6 @@ def test_refused(options: dict[str, Any], named: str) -> None:
     "options",
     [
         {"technique": "pv"}, {"technique": "svm"}, {"timing": "detailed"},
-        {"gdb": 1234}, {"wait": True},
     ],
 )  # fmt: skip
 def test_not_built_yet(options: dict[str, Any]) -> None:

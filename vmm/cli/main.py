@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from vmm.cli import compare, debug_command, explain, run_command, trace
+from vmm.cli import compare, debug_command, explain, run_command, symbols, trace
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
@@ -35,6 +35,7 @@ app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"
     debug_command.debug
 )
 app.command("compare")(compare.compare)
+app.command("symbols")(symbols.symbols)
 app.add_typer(explain.app, name="explain")
 app.add_typer(trace.app, name="trace")
 

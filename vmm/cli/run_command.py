@@ -111,7 +111,7 @@ def run(
         bool,
         typer.Option("--screen", help="Show VGA text; what is typed goes to the keyboard."),
     ] = False,
-    gdb: Annotated[str | None, _text("--gdb", "[HOST:]PORT", "Serve a debugger.")] = None,
+    gdb: Annotated[str | None, _text("--gdb", "[HOST:]PORT", "Serve gdb.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the debugger.")] = False,
     reboot: Annotated[
         bool, typer.Option("--reboot/--no-reboot", help="Restart the guest on a reset.")

@@ -21,6 +21,7 @@ from vmm.outcome import StopReason, exit_status
 
 if TYPE_CHECKING:
     from vmm import VM
+    from vmm.host.stream import Stream
     from vmm.observe.trace.recording import RecordFile
 
 STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
@@ -38,6 +39,7 @@ def run_session(config: Config) -> int:
         )
         records = _record_file(config, outputs)
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
+        door = outputs.enter_context(closing(listen(config))) if config.gdb else None
         began = time.monotonic()
         attendant = Attendant(config.timeout)
         view = ScreenView(live=config.screen and attendant.interactive and os.isatty(1))
@@ -53,7 +55,7 @@ def run_session(config: Config) -> int:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
             with _traced(vm, records), attendant, view.on(lambda: capture(vm)):
-                result = vm.run()
+                result = vm.run() if door is None else serve(vm, door)
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
@@ -84,6 +86,27 @@ def _traced(vm: "VM", records: "RecordFile | None") -> Iterator[None]:
         yield
     finally:
         recording.stop()
+
+
+def listen(config: Config) -> "Stream":
+    """Open the door for gdb. Raises UsageError if the port is taken."""
+    from vmm.host.endpoint import Endpoint
+    from vmm.host.stream import Stream
+
+    assert config.gdb is not None
+    return Stream.listening(Endpoint(*config.gdb), "--gdb")
+
+
+def serve(vm: "VM", door: "Stream") -> RunResult:
+    """Run under a debugger, who may come late, or never."""
+    from vmm.debug.session import Session
+    from vmm.gdb.server import GdbServer
+
+    config = vm.config
+    server = GdbServer(Session(vm), door, has_monitor=config.gdb_monitor, say=_print_line)
+    waits = "; nothing runs before" if config.wait else ""
+    _print_line(f"gdb can connect: target remote {door.address}{waits}")
+    return server.run(waits=config.wait)
 
 
 def _print_line(line: str) -> None:

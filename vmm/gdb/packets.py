@@ -70,6 +70,11 @@ class Decoder:
             else:
                 at = self._take_body(data, at)
 
+    @property
+    def held(self) -> int:
+        """Bytes kept of a packet that is not whole yet."""
+        return len(self._body or b"")
+
     def _begin(self) -> None:
         self._body, self._in_tail, self._too_long = bytearray(), False, False
         self._tail.clear()

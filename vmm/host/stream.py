@@ -81,6 +81,18 @@ class Stream:
                 self._take(self._listener.accept()[0])
         return self._peer is not None
 
+    def turn_away(self, data: bytes) -> bool:
+        """While there is a peer: say `data` to the next one that comes, and hang up on it."""
+        if self._peer is None or self._listener is None:
+            return False
+        try:
+            late = self._listener.accept()[0]
+        except OSError:
+            return False
+        with late, contextlib.suppress(OSError):
+            late.send(data)
+        return True
+
     def send(self, data: bytes) -> None:
         """Send what the peer takes now; the rest stays in `unsent` for `flush`."""
         if self._peer is not None:
