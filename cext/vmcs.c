@@ -223,13 +223,21 @@ static void remember_exit(struct engine *e)
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
+/* Where the hypervisor shadows page tables, one tells it of a device too. */
+static bool is_page_fault(const struct engine *e)
+{
+    const uint64_t hardware = 1ull << 31 | (uint64_t)EVENT_HARDWARE_EXCEPTION << 8 | 14;
+    return e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & ~0x800ull) == hardware;
+}
+
 /* MOV between a register or an immediate and memory that lies in one page; AH to BH are left to software. */
 static bool is_plain_move(struct engine *e, const struct insn *i, unsigned size)
 {
+    uint64_t linear = is_page_fault(e) ? e->exit.qualification : e->exit.guest_linear;
     uint8_t op = i->opcode[0];
     bool moves = (i->id == X86_INS_MOV || i->id == X86_INS_MOVABS) && ((op >= 0x88 && op <= 0x8b) || (op >= 0xa0 && op <= 0xa3) || op == 0xc6 || op == 0xc7);
     bool high_byte = size == 1 && op < 0xa0 && !i->rex && i->modrm_reg >= 4;
-    bool whole = (e->exit.guest_linear & 0xfff) + size <= 4096 && operand_address(e, i) == e->exit.guest_linear;
+    bool whole = (linear & 0xfff) + size <= 4096 && operand_address(e, i) == linear;
     return moves && i->is_memory && !i->prefix_rep && !i->prefix_lock && !high_byte && whole;
 }
 
@@ -237,6 +245,8 @@ static bool is_plain_move(struct engine *e, const struct insn *i, unsigned size)
 static bool is_data_access(const struct engine *e)
 {
     const uint64_t translation = 1 << 8, fetch = 1 << 2, type = e->exit.qualification >> 12 & 15;
+    if (is_page_fault(e))
+        return !(e->exit.interruption_error & 1 << 4);
     return e->exit.reason == EXIT_APIC_ACCESS ? type < 2 : (e->exit.qualification & (translation | fetch)) == translation;
 }
 
@@ -264,15 +274,14 @@ static void show_code(struct engine *e)
     struct vcpu *v = e->vcpu;
     uint64_t linear;
     v->mov_size = 0;
-    bool for_memory = e->exit.reason == EXIT_EPT_VIOLATION || e->exit.reason == EXIT_APIC_ACCESS;
+    bool for_memory = e->exit.reason == EXIT_EPT_VIOLATION || e->exit.reason == EXIT_APIC_ACCESS || is_page_fault(e);
     if (for_memory)
         assist_move(e);
     v->code_size = (uint64_t)code_bits(e);
     v->cpl = (uint64_t)e->cpl;
     v->code_bytes = 0;
-    bool page_fault = e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & 0xff) == 14;
     bool for_port = e->exit.reason == EXIT_IO_INSTRUCTION || e->exit.operation == EXIT_IO_INSTRUCTION;
-    if (!for_memory && !for_port && !page_fault)
+    if (!for_memory && !for_port)
         return;
     linear_rip(e, &linear);
     v->code_bytes = peek_code(e, linear, v->code, 15);

@@ -63,9 +63,10 @@ class MachineView:
 
     def fetch(self, count: int, /) -> bytes:
         """Return code bytes at CS:RIP, as the exit found them."""
-        if self.bits == 64:
+        code = self._vcpu.vmcs.exiting_code()
+        if self.bits == 64 and len(code) < count:
             return self._vcpu.fetch_at(self.regs.rip, count)
-        return self._vcpu.vmcs.exiting_code()[:count]
+        return code[:count]
 
     def read(self, linear: int, size: int, /) -> int:
         """Read memory or a device; an aligned register in the page that exited is the hot way."""

@@ -60,6 +60,7 @@ def handle_exception(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if isinstance(got, Found):
         return _write_unprotected(vcpu, vmexit, got)
     if isinstance(got, Unbacked):
+        vcpu.vmcs.native.mov_size = 0  # it is a table that lies there, not what is moved
         return _as_violation(vcpu, vmexit, got.gpa, 0)
     if got:
         return _as_violation(vcpu, vmexit, got, _TRANSLATION)

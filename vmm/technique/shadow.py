@@ -7,6 +7,7 @@ guest" needs EPT), and an identity map is all that it is then.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hwmodel.arch.controls import Primary, Secondary
@@ -30,6 +31,7 @@ _FLAGS, _PKRS = Field.GUEST_RFLAGS.index, Field.GUEST_IA32_PKRS.index
 _PG, _WP, _AC = int(Cr0.of(pg=1)), int(Cr0.of(wp=1)), 1 << 18
 _PAE, _PCIDE, _NXE = int(Cr4.of(pae=1)), int(Cr4.of(pcide=1)), int(Efer.of(nxe=1))
 _SMAP, _KEYS = int(Cr4.of(smap=1)), int(Cr4.of(pke=1, pks=1))
+_DEVICES: Final = 64  # pages, and kinds of access to each
 _CANONICAL: Final = (0, 0x1_FFFF)  # bits 63 to 47, whatever the paging mode
 _CR4_READ: Final = _PAE | _PCIDE
 _NEEDS_EPT: Final = int(Secondary.of(enable_ept=1, unrestricted_guest=1))
@@ -38,6 +40,15 @@ _PF: Final = 1 << 14
 _LMA: Final = 1 << 10
 Enter = Callable[[int], Exit]
 Root = tuple[Page, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """Where a guest-physical page without memory was found: by the entry in place `leaf`."""
+
+    page: int
+    leaf: tuple[int, int]
+    entry: int
 
 
 class Shadow:
@@ -57,6 +68,7 @@ class Shadow:
         self._root: Root = ()
         self._generation = -1
         self._paging: Paging | None = None
+        self._devices: dict[tuple[int, int, int], DevicePage] = {}
 
     @property
     def tables(self) -> ShadowTables:
@@ -121,10 +133,12 @@ class Shadow:
 
     def reload(self) -> None:
         """The guest did what empties TLBs: compare tables before the next entry, and flush."""
+        self._devices.clear()
         self._loaded = ()
 
     def _load(self, state: tuple[int, ...]) -> None:
         tables = self._tables
+        self._devices.clear()
         if not self._is_lost():
             for page in self._root:
                 page.pins -= 1
@@ -183,6 +197,10 @@ class Shadow:
         """
         assert self._paging is not None
         f = self._fields
+        kind = linear >> 12, error & (PF_W | PF_U | PF_FETCH), f[_FLAGS] & _AC
+        device = self._devices.get(kind)
+        if device is not None and self._tables.walker.entry_at(*device.leaf) == device.entry:
+            return device.page | linear & PAGE - 1
         access = Access(
             bool(error & PF_W), bool(error & PF_U), bool(error & PF_FETCH), bool(f[_FLAGS] & _AC)
         )
@@ -197,7 +215,18 @@ class Shadow:
         except NoRoomError:
             self._tables.forget()
             return 0
-        return 0 if mapped else found.gpa
+        if mapped:
+            return 0
+        self._keep_device(kind, found)
+        return found.gpa
+
+    def _keep_device(self, kind: tuple[int, int, int], found: Found) -> None:
+        """Remember the way to a device's page, until the guest does what empties TLBs."""
+        assert self._paging is not None
+        if len(self._devices) < _DEVICES and not self._fields[_CR4] & _KEYS:
+            leaf = found.steps[-1]
+            place = leaf.hpa, self._paging.entry_size
+            self._devices[kind] = DevicePage(found.gpa & -PAGE, place, leaf.entry)
 
     def root_for(self, linear: int) -> Page:
         """Return the page where the processor's walk of `linear` begins."""
@@ -240,6 +269,7 @@ class Shadow:
 
     def invalidate(self, linear: int) -> None:
         """INVLPG: entries that map `linear` are compared, and leave the TLB."""
+        self._devices.clear()
         if not self._root or self._is_lost():
             return
         vpid = self._fields[_VPID]
