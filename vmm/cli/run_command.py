@@ -1,9 +1,11 @@
 """``ring1 run``: the options, as DESIGN names them. Everything is parsed by ``Config.of``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.main import get_command
 
 if TYPE_CHECKING:
     from vmm.config import Config
@@ -137,3 +139,11 @@ def config_of(options: dict[str, Any]) -> "Config":
     image = options.pop("image")
     named = {_MANY.get(name, name): value for name, value in options.items()}
     return Config.of(image=None if image is None else Path(image), **named)
+
+
+def config_of_words(words: Sequence[str], program: str) -> "Config":
+    """Make a Config of an image and the options of ``ring1 run``, for commands that take them."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(run)
+    with get_command(app).make_context(program, list(words)) as context:
+        return config_of(dict(context.params))

@@ -7,7 +7,7 @@ before a word of the report is printed, and statistics come last on stderr.
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,34 @@ if TYPE_CHECKING:
 STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
 
 
-def run_session(config: Config) -> int:
+class Onlooker:
+    """Who looks at a run from the command line; the statistics of `ring1 run` are then left out.
+
+    This one does nothing.
+    """
+
+    shows_serial = True
+    """Whether serial output goes to stdout when --serial-file names no other place."""
+
+    def between(self, poll: Callable[[], bytes]) -> Callable[[], bytes]:
+        """Return a `poll` that does something more, many times a second."""
+        return poll
+
+    @contextmanager
+    def on(self, vm: "VM") -> Iterator[None]:
+        """Look at what runs within."""
+        del vm
+        yield
+
+    def report(self, vm: "VM", result: RunResult, wall_seconds: float) -> None:
+        """Say what was seen, when the guest has ended."""
+
+
+def run_session(config: Config, onlooker: Onlooker | None = None) -> int:
     """Run what ``config`` says; return the process status."""
     from vmm import VM
+
+    looks = onlooker or Onlooker()
 
     with ExitStack() as outputs:
         report = (
@@ -43,24 +68,27 @@ def run_session(config: Config) -> int:
         began = time.monotonic()
         attendant = Attendant(config.timeout)
         view = ScreenView(live=config.screen and attendant.interactive and os.isatty(1))
-        hides_serial = view.live and config.serial_file is None
+        hides_serial = (view.live or not looks.shows_serial) and config.serial_file is None
         with VM(
             config.image,
             config=config,
             serial_output=_drop if hides_serial else sink.write,
-            poll_input=view.between(attendant.poll) if view.live else attendant.poll,
+            poll_input=looks.between(view.between(attendant.poll) if view.live else attendant.poll),
             wait_idle=attendant.wait if attendant.interactive else None,
             log=_print_line,
         ) as vm:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
-            with _traced(vm, records), attendant, view.on(lambda: capture(vm)):
+            with _traced(vm, records), attendant, view.on(lambda: capture(vm)), looks.on(vm):
                 result = vm.run() if door is None else serve(vm, door)
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
             _print_message(result, vm, quiet=sink.closed)
-            _write_statistics(config, result, wall_seconds, report)
+            if onlooker is None:
+                _write_statistics(config, result, wall_seconds, report)
+            else:
+                onlooker.report(vm, result, wall_seconds)
         return result.status
 
 

@@ -1,7 +1,6 @@
 """The commands of the plan that are not built yet: each refuses in one sentence, status 64."""
 
 UNBUILT = {
-    "stat": "statistics of a run as perf kvm stat prints them",
     "lab": "the experiments with their charts",
     "fuzz": "differential runs of random programs",
     "kut": "the kvm-unit-tests ladder",
