@@ -50,11 +50,7 @@ def debug(
 
 def parse(arguments: list[str]) -> "Config":
     """Read the options of `ring1 run`, IMAGE among them. Raises UsageError."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(run_command.run)
-    command: Any = typer.main.get_command(app)
-    with command.make_context("ring1 debug", arguments) as inner:
-        return run_command.config_of(dict(inner.params))
+    return run_command.config_of_words(arguments, "ring1 debug")
 
 
 def travelling(config: "Config") -> "Config":
