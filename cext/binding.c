@@ -57,6 +57,8 @@ static bool bind_unicorn(const char *path)
         {"tlb_flush_page_x86_64", &lib.internal.tlb_flush_page},
         {"tb_invalidate_phys_range_x86_64", &lib.internal.tb_invalidate},
         {"raise_exception_err_ra_x86_64", &lib.internal.raise},
+        {"cpu_exit", &lib.internal.exit_cpu},
+        {"cpu_loop_exit_restore_x86_64", &lib.internal.leave_loop},
         {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
         {"translator_loop_x86_64", &lib.internal.translator_loop},

@@ -29,6 +29,8 @@ struct bound_internals {
     void (*tlb_reset_dirty)(void *cpu, uint64_t linear, uint64_t length);
     void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));
+    void (*exit_cpu)(void *cpu);
+    void (*leave_loop)(void *cpu, uintptr_t return_address) __attribute__((noreturn));
     uintptr_t check_exit_request;  /* only its address is used */
     void (*translator_loop)(const struct operations *o, struct decoding *d, void *cpu, void *block, int most);   /* translator.c */
     void *(*lock_pages)(void *uc, uint64_t first, uint64_t last);

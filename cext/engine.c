@@ -83,6 +83,7 @@ static bool open_unicorn(struct engine *e)
     if (layout.no_exit_request)
         *((char *)e->uc + layout.no_exit_request) = 1;
     e->invalid_address = (uint64_t *)(void *)((char *)e->uc + layout.invalid_address);
+    e->invalid_error = (int *)(void *)(e->invalid_address + 1);
     memcpy(e->fpu_reset, e->env + layout.fpu, (size_t)(layout.fpu_end - layout.fpu));
     return add_hooks(e) && (mmu_create(e) || fail(e, "no memory for the modelled TLB"));
 }
@@ -181,9 +182,7 @@ static void run_once(struct engine *e)
     flags_out_of_unicorn(e);
     if (e->exit_ready || is_halted(e))
         return;
-    if (error == UC_ERR_EXCEPTION && e->refusal.valid) {
-        handle_refusal(e);
-    } else if (error != UC_ERR_OK) {
+    if (error != UC_ERR_OK) {
         fail(e, "Unicorn stopped: %s", lib.uc_strerror(error));
         fill_exit(e, STOP_INTERNAL, error, 0);
     } else if (e->interrupted) {

@@ -9,6 +9,7 @@
  */
 #include "state.h"
 
+enum { VECTOR_PF = 14 };
 enum { STORES_BEFORE_DEMOTION = 16, FILLS_BETWEEN_FLUSHES = 1 << 18 };
 
 void micro_flush(struct engine *e)
@@ -182,6 +183,14 @@ static bool refuse(struct engine *e, uint64_t page, enum access access, bool loo
     return false;
 }
 
+static bool refuse_faulting(struct engine *e, uint64_t page, enum access access)
+{
+    refuse(e, page, access, false);
+    e->refusal.page_fault = e->pending.kind == PENDING_EXCEPTION && e->pending.vector == VECTOR_PF;
+    e->refused = e->pending;
+    return !(e->refusal.walked = true);
+}
+
 bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *out, void *data)
 {
     (void)uc;
@@ -198,8 +207,7 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
         return refuse(e, page, access, false);
     struct cached *t = tlb_lookup(e, page, access, user);
     if (!t) {
-        refuse(e, page, access, false);
-        return !(e->refusal.walked = true);
+        return refuse_faulting(e, page, access);
     }
     if (unlikely(is_overdrawn(e)))     /* the walk took so long that the deadline lies in this block now: step to it */
         return refuse(e, page, access, false);

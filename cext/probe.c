@@ -101,7 +101,7 @@ bool find_cpu_state(uc_engine *uc, void **cpu, void **env)
 
 /* ---- the experiments ---- */
 
-struct probe { uc_engine *uc; uint8_t *ram; struct core *core; char *env; uint64_t refused; uint32_t vector; bool stop_on_fill; };
+struct probe { uc_engine *uc; uint8_t *ram; struct core *core; char *env; uint64_t refused; uint32_t vector; bool stop_on_fill, fail_on_fill; };
 
 static bool on_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data)
 {
@@ -109,6 +109,8 @@ static bool on_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry
     struct probe *p = data;
     if (p->stop_on_fill && page != CODE)
         lib.uc_emu_stop(uc);
+    if (p->fail_on_fill && page != CODE)
+        *(int *)(void *)((char *)uc + layout.invalid_address + 8) = UC_ERR_HANDLE;
     entry->paddr = page & (PROBE_RAM - 1);
     entry->perms = UC_PROT_ALL;
     return page != (p->refused & ~0xfffull);
@@ -121,12 +123,12 @@ static void on_trap(uc_engine *uc, uint32_t vector, void *data)
     lib.uc_emu_stop(uc);
 }
 
-static void run(struct probe *p, const char *code, size_t n)
+static uc_err run(struct probe *p, const char *code, size_t n)
 {
     memcpy(p->ram + CODE, code, n);
     lib.uc_ctl(p->uc, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), (uint64_t)CODE, (uint64_t)CODE + 32);
     p->vector = ~0u;
-    lib.uc_emu_start(p->uc, CODE, ~0ull, 0, 0);
+    return lib.uc_emu_start(p->uc, CODE, ~0ull, 0, 0);
 }
 
 static int32_t word_at(struct probe *p, ptrdiff_t offset) { return *(int32_t *)(void *)(p->env + offset); }
@@ -195,6 +197,17 @@ static bool probe_invalid_address(struct probe *p)
     return note("invalid_addr", -1, false);
 }
 
+/* The error that uc_emu_start() is to return stands behind the address. */
+static bool probe_invalid_error(struct probe *p)
+{
+    p->refused = ~0ull;
+    p->core->regs[RBX] = 0x50000;
+    p->fail_on_fill = p->stop_on_fill = true;
+    uc_err error = run(p, "\x48\x8b\x03", 3);
+    p->fail_on_fill = p->stop_on_fill = false;
+    return note("invalid_error", layout.invalid_address + 8, error == UC_ERR_HANDLE);
+}
+
 /* Does code that was asked to stop in a load go on to the INT behind it? */
 static bool goes_on(struct probe *p, uint64_t page)
 {
@@ -237,7 +250,7 @@ static bool run_probes(struct probe *p)
     p->core = env;
     p->env = env;
     return note("cpu state", layout.env_in_cpu, true) && probe_registers(p) && probe_flags(p) && probe_exceptions(p) &&
-           probe_invalid_address(p) && probe_exit_check(p);
+           probe_invalid_address(p) && probe_invalid_error(p) && probe_exit_check(p);
 }
 
 bool probe_core_layout(void)

@@ -10,7 +10,7 @@
 #include "stretch.h"
 
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
-enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE };
+enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE, TRAP_REFUSED };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
 enum { MOST_IN_BLOCK = 512, LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
@@ -49,6 +49,7 @@ struct page {
 struct refusal {                   /* why the last TLB fill was refused */
     bool valid, lookahead, own_code;
     bool walked;                   /* for a fault, by a walk that has been paid for */
+    bool page_fault;               /* engine.refused is what this access gets, but for the low bits of CR2 */
     enum access access;
     uint64_t page;
 };
@@ -92,6 +93,7 @@ struct engine {
     void *cpu;
     char *env;
     uint64_t *invalid_address;
+    int *invalid_error;
     uint64_t *code_begin, *code_end;   /* the code hook's range, in Unicorn's struct hook */
     void **block_data;             /* the block hook's user data, likewise */
     volatile int interrupted;
@@ -130,6 +132,7 @@ struct engine {
     uint32_t nonglobal_count;
     uint32_t fills, fills_before_growth;
     struct refusal refusal;
+    struct pending refused;        /* what the walk of a refused fill found */
     /* the guest */
     struct vcpu *vcpu, *loaded;    /* running; whose x87/SSE state is in the core */
     int cpl;                       /* what the guest believes */
@@ -236,7 +239,6 @@ bool becomes_ve(struct engine *e);                 /* pending is an exit: #VE in
 /* trap.c */
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data);
 bool on_invalid(uc_engine *uc, void *data);
-void handle_refusal(struct engine *e);             /* after uc_emu_start came back with a refused fill */
 void resolve_pending(struct engine *e, const struct event *during);
 void raise_event(struct engine *e, struct event event);      /* exits if intercepted, else inject() */
 void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */
@@ -253,6 +255,7 @@ bool undefined_at_rip(struct engine *e);
 /* translator.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
 bool guard_translator(void *library);
 void aborts_belong_to(struct engine *e);
+struct engine *running_engine(void);
 
 /* debugreg.c: ask only where e->debug has a bit set */
 void debug_changed(struct engine *e);

@@ -17,6 +17,7 @@
  * that is writable and executable but rarely, and remembers where: elsewhere there is nothing to look for.
  */
 #define _GNU_SOURCE
+#include "refused.h"
 #include "state.h"
 
 #include <dlfcn.h>
@@ -31,6 +32,7 @@ enum { LONGEST_BLOCK = 128 };      /* instructions */
 static _Thread_local struct engine *running;
 
 void aborts_belong_to(struct engine *e) { running = e; }
+struct engine *running_engine(void) { return running; }
 
 static void __attribute__((noreturn)) translation_aborted(void)
 {
@@ -190,6 +192,8 @@ bool guard_translator(void *library)
     struct tables t = tables_of(map);
     return lead(map, &t, "abort", translation_aborted) && lead(map, &t, "translator_loop_x86_64", (void (*)(void))short_loop) &&
            lead(map, &t, "tlb_reset_dirty_by_vaddr_x86_64", (void (*)(void))protect_code) &&
+           lead(map, &t, "cpu_exit", (void (*)(void))exit_unless_refused) &&
+           lead(map, &t, "cpu_loop_exit_restore_x86_64", (void (*)(void))leave_loop_unless_refused) &&
            lead(map, &t, "helper_ret_stb_mmu_x86_64", (void (*)(void))store_byte) &&
            lead(map, &t, "tb_invalidate_phys_page_fast_x86_64", (void (*)(void))invalidate_store);
 }

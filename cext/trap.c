@@ -4,6 +4,7 @@
  * instruction under the code hook, or a refused TLB fill. What the processor resolves alone is resolved here and the
  * guest goes on without leaving Unicorn's loop; what the VMCS controls ask for becomes an exit.
  */
+#include "refused.h"
 #include "state.h"
 
 enum { VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_DF = 8, VECTOR_GP = 13, VECTOR_PF = 14 };
@@ -141,7 +142,7 @@ static bool ends_with_new_tf(const struct insn *i)
 }
 
 /* An emulated instruction is over: #DB if it was to be single-stepped. */
-static void instruction_done(struct engine *e, const struct insn *i, bool tf)
+void instruction_done(struct engine *e, const struct insn *i, bool tf)
 {
     book_emulated(e);
     if (i->id == X86_INS_IRET || i->id == X86_INS_IRETD || i->id == X86_INS_IRETQ)
@@ -218,7 +219,7 @@ static void exception(struct engine *e, uint8_t vector)
 
 /* TCG has carried out a near RET, JMP or CALL to a non-canonical address; the processor faults at the instruction,
  * before it. Where it stood is known from the block that ended with it. */
-static void undo_transfer(struct engine *e, const struct block *b)
+void undo_transfer(struct engine *e, const struct block *b)
 {
     uint64_t length = b && b->total ? length_at(e, b, b->total - 1u) : 0, target = e->core->rip;
     if (!length)
@@ -299,11 +300,16 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
 {
     struct engine *e = data;
     forget_exception(e);
-    if (vector != TRAP_AGAIN && vector != TRAP_STOP) {
+    if (vector == TRAP_REFUSED) {
+        handle_refusal(e);
+        if (!e->exit_ready && e->retired >= e->until)      /* no block may come to look: its first fetch may fault again */
+            fill_exit(e, STOP_DEADLINE, 0, 0);
+    } else if (vector != TRAP_AGAIN && vector != TRAP_STOP) {
         e->repeats = false;
         dispatch(e, vector);
         stops_settle(e);
     }
+    e->refusal.valid = false;
     check_progress(e);
     if (e->exit_ready || is_halted(e) || blocks_nearly_full(e))
         lib.uc_emu_stop(uc);
@@ -314,94 +320,4 @@ bool on_invalid(uc_engine *uc, void *data)
 {
     on_interrupt(uc, VECTOR_UD, data);
     return true;
-}
-
-/* Which segment's rules a non-canonical access breaks decides between #SS and #GP. */
-static bool through_stack(struct engine *e)
-{
-    const struct insn *i = decode_at_rip(e);
-    if (!i)
-        return false;
-    if (i->is_memory)
-        return i->seg == SS;
-    return i->uses_stack;
-}
-
-/* An access to the APIC-access page that needs no exit. */
-static bool virtualized(struct engine *e)
-{
-    bool tf = e->guest_tf;
-    struct pending access = e->pending;
-    const struct insn *i = decode_at_rip(e);
-    e->pending = access;
-    if (!i || !virtualize_apic_access(e, i))
-        return false;
-    instruction_done(e, i, tf);
-    return true;
-}
-
-static void data_refused(struct engine *e, uint64_t linear)
-{
-    enum access access = e->refusal.access;
-    uint64_t hpa;
-    const struct insn *i = access == ACCESS_READ ? decode_at_rip(e) : NULL;
-    if (i && is_read_modify_write(i)) {    /* the manual checks a read-modify-write as a write; TCG loads first */
-        access = ACCESS_WRITE;
-        if (!first_page_is_writable(e, i, linear)) {
-            resolve_pending(e, NULL);
-            return;
-        }
-    }
-    if (!is_canonical(e, linear)) {
-        raise_fault(e, through_stack(e) ? 12 : VECTOR_GP, 0);
-    } else if (tlb_translate_again(e, linear, access, &hpa)) {
-        bool watched = unlikely(e->debug.data) && debug_watches(e, e->refusal.page);
-        if (watched || (unlikely(e->watching) && stops_watch_page(e, e->refusal.page, hpa)))
-            debug_step_over(e, linear);
-        return;
-    } else if (e->pending.reason == EXIT_APIC_ACCESS && virtualized(e)) {
-        return;
-    }
-    resolve_pending(e, NULL);
-}
-
-static void fetch_refused(struct engine *e, uint64_t linear, const struct block *last)
-{
-    uint64_t hpa;
-    if (e->refusal.lookahead) {
-        e->stepping = e->step_fetch = true;
-        e->fetch_page = e->refusal.page >> 12;
-        e->core->eflags |= 0x100;
-        return;
-    }
-    if (!is_canonical(e, linear)) {
-        undo_transfer(e, last);
-        raise_fault(e, VECTOR_GP, 0);
-    } else if (tlb_translate_again(e, linear, ACCESS_FETCH, &hpa)) {
-        return;
-    }
-    resolve_pending(e, NULL);
-}
-
-void handle_refusal(struct engine *e)
-{
-    bool wide = in_64bit_code(e);
-    uint64_t linear = wide ? *e->invalid_address : (uint32_t)*e->invalid_address;
-    const struct block *last = e->block;
-    forget_exception(e);
-    if (!wide)
-        e->core->rip = (uint32_t)e->core->rip;     /* TCG jumps beyond 32 bits */
-    if (e->refusal.access == ACCESS_FETCH)
-        finish_block(e);           /* a translation failed: the block before it is complete */
-    settle_block(e);
-    if (unlikely(e->debug.let_in))
-        debug_give_up(e);
-    if (e->refusal.own_code)
-        step_through_page(e);
-    else if (e->refusal.access == ACCESS_FETCH)
-        fetch_refused(e, linear, last);
-    else
-        data_refused(e, linear);
-    stops_settle(e);
-    update_limit(e);
 }
