@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from vmm.cli import compare, debug_command, explain, run_command, stat, symbols, trace
+from vmm.cli import compare, debug_command, explain, report, run_command, stat, symbols, trace
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
@@ -39,6 +39,7 @@ app.command("symbols")(symbols.symbols)
 app.add_typer(explain.app, name="explain")
 app.add_typer(trace.app, name="trace")
 app.command("stat", context_settings=stat.PASS_ON)(stat.stat)
+app.command("report", context_settings=report.PASS_ON)(report.report)
 
 
 @app.callback(invoke_without_command=True)
