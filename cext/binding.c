@@ -1,6 +1,7 @@
 /* Opens libunicorn and libcapstone by path and refuses what this engine was not proved on. */
 #define _GNU_SOURCE
 #include "state.h"
+#include "translator.h"
 
 #include <dlfcn.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* Tour 2.1: an engine is a physical CPU; engine_enter() is its VM entry, run and VM exit. */
 #include "state.h"
+#include "translator.h"
 #include "trace.h"
 
 #include <stdarg.h>

@@ -5,6 +5,7 @@
  */
 #include "refused.h"
 #include "state.h"
+#include "translator.h"
 
 enum { VECTOR_SS = 12, VECTOR_GP = 13 };
 

@@ -253,9 +253,6 @@ bool has_lock_prefix(const uint8_t *code, size_t size, int bits);
 bool undefined_at_rip(struct engine *e);
 
 /* translator.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
-bool guard_translator(void *library);
-void aborts_belong_to(struct engine *e);
-struct engine *running_engine(void);
 
 /* debugreg.c: ask only where e->debug has a bit set */
 void debug_changed(struct engine *e);

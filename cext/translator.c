@@ -19,6 +19,7 @@
 #define _GNU_SOURCE
 #include "refused.h"
 #include "state.h"
+#include "translator.h"
 
 #include <dlfcn.h>
 #include <elf.h>
