@@ -15,6 +15,7 @@ enum { VECTOR_UD = 6, VECTOR_GP = 13 };
 #define HAS_ERROR (1ull << 11)
 
 bool is_deprivileged(const struct engine *e) { return e->vcpu && e->vcpu->deprivileged; }
+bool keeps_sensitive(const struct engine *e) { return e->vcpu && e->vcpu->deprivileged == 2; }
 
 /* Registers and sizes, for software: see TrapOperands in vmm/exits/trapped. */
 static uint64_t decoded_operands(const struct insn *i)

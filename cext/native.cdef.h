@@ -101,7 +101,8 @@ struct vcpu {
     uint64_t pause_seen, pause_first, pause_last;  /* cycles of PAUSEs since the entry */
     uint64_t random;               /* state of RDRAND and RDSEED where they do not exit */
     uint64_t region;               /* its physical address, or ~0 where it has none */
-    /* The trap technique (deprivileged.c): on; and whether the IRET at that RIP may run, software having seen it. */
+    /* The trap technique (deprivileged.c): 1 on, 2 on without replacing what is sensitive (the classic problem); and whether
+     * the IRET at that RIP may run, software having seen it. */
     uint64_t deprivileged, permitted, permitted_rip;
     uint64_t stretch_start, stretch_at, stretch_done, stretch_in_rep;      /* and how far it was in what is priced together */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */

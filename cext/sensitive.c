@@ -87,6 +87,8 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
 {
     int left;
     const uint8_t *o = opcode_of(e, c->bytes, c->size, &left);
+    if (keeps_sensitive(e) && is_replaced(c->id))
+        return false;
     switch (c->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ:
     case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ:

@@ -303,6 +303,7 @@ bool is_undefined(const struct engine *e, const uint8_t *code, size_t size);
 
 /* deprivileged.c: the trap technique. *known = false: none of its business */
 bool is_deprivileged(const struct engine *e);
+bool keeps_sensitive(const struct engine *e);      /* to show what they would do */
 bool trap_ring0(struct engine *e, const struct insn *i);
 bool trap_interrupt_flag(struct engine *e, const struct insn *i, bool *known);
 bool trap_replaced(struct engine *e, const struct insn *i, bool *known);

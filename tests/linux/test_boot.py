@@ -56,6 +56,19 @@ def test_apic_virtualization_spares_exits_and_nothing_else(cloud: Boot) -> None:
     assert exits["MSR_WRITE"] > fewer["MSR_WRITE"] * 1.5
 
 
+def outcome(boot: Boot, **options: Any) -> tuple[Any, ...]:
+    """What the guest sees of a boot: all but the exits."""
+    instructions, cycles, _, digest, text = to_the_prompt(boot, **options)
+    return instructions, cycles, digest, text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+@pytest.mark.parametrize("way", [{"mmu": "shadow"}, {"technique": "trap"}], ids=["shadow", "trap"])
+def test_the_same_boot_however_it_is_held(cloud: Boot, way: dict[str, str], cpus: int) -> None:
+    assert outcome(cloud, cpus=cpus, **way) == outcome(cloud, cpus=cpus)
+
+
 def text_address(boot: Boot, **options: Any) -> int:
     """Boot and ask where the kernel's code begins."""
     text, _ = boot.say("grep -w _text /proc/kallsyms", **options)
