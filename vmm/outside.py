@@ -14,6 +14,7 @@ from vmm.devices.device import Clock
 from vmm.errors import UsageError
 from vmm.host.channel import Output, open_channel
 from vmm.host.sources import Door, HostSources
+from vmm.host.taped import TapedChannel
 from vmm.placement import Placement, split_placement
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Outside:
         self.cards: Final[list[Net]] = []
         self.balloon: Balloon | None = None
         try:
-            self._nets = [self._open_net(net, clock) for net in config.net]
+            self._nets = [self._open_net(n, net, clock) for n, net in enumerate(config.net)]
             self._ports = self._open_ports(screen)
             self._shares = [self._open_share(n, text) for n, text in enumerate(config.shares)]
             self._entropy = self._open_entropy()
@@ -63,9 +64,11 @@ class Outside:
         if self._ports:
             yield self._console(context), Placement()
         for number, (server, tag, place) in enumerate(self._shares):
+            from vmm.share.taped import TapedServer
             from vmm.virtio.fs import Fs
 
-            yield Fs(f"fs{number}", context, server, tag, packed=place.packed), place
+            taped = TapedServer(f"fs{number}", server, self._sources)
+            yield Fs(f"fs{number}", context, taped, tag, packed=place.packed), place
         if self._entropy is not None:
             from vmm.virtio.rng import Rng
 
@@ -101,25 +104,38 @@ class Outside:
         while self._closers:
             self._closers.pop()()
 
+    def _replays(self) -> bool:
+        """Whether all that comes from outside is on a tape already."""
+        return self._sources.tape is not None and self._sources.tape.closed
+
     # ---- opening ----
 
-    def _open_net(self, net: Any, clock: Clock) -> "tuple[NetOptions | None, Any, Placement]":
+    def _open_net(
+        self, number: int, net: Any, clock: Clock
+    ) -> "tuple[NetOptions | None, Any, Placement]":
         if not isinstance(net, str):
             return None, net, Placement()
         from vmm.net.options import Kind, NetOptions
         from vmm.net.socket_link import SocketLink
+        from vmm.net.taped import TapedBackend
         from vmm.net.user import UserNetwork
 
         text, place = split_placement("--net", net)
         options = NetOptions.parse(text)
         backend: Backend | None = None
-        if options.kind is Kind.USER:
+        if options.kind is Kind.NONE:
+            return options, None, place
+        if self._replays():
+            pass
+        elif options.kind is Kind.USER:
             backend = UserNetwork(clock, options)
         elif options.kind is Kind.SOCKET:
             backend = SocketLink(options)
         if backend is not None:
             self._closers.append(backend.close)
-        return options, backend, place
+        kind = UserNetwork if options.kind is Kind.USER else SocketLink
+        taped = TapedBackend(f"net{number}", backend, self._sources, kind.abilities)
+        return options, taped, place
 
     def _open_ports(self, screen: Door) -> "list[ConsolePort]":
         if self._config.console is not Console.VIRTIO and not self._config.channels:
@@ -138,14 +154,14 @@ class Outside:
                 raise UsageError(f"--channel {text!r} has no name; write NAME,listen=unix:PATH")
             if any(port.name == name for port in ports):
                 raise UsageError(f"--channel {text!r}: there is a {name!r} already; rename one")
-            channel = open_channel(f"--channel {text!r}", words)
-            self._closers.append(channel.close)
-            ports.append(ConsolePort(channel, name))
+            inner = Output() if self._replays() else open_channel(f"--channel {text!r}", words)
+            self._closers.append(inner.close)
+            ports.append(ConsolePort(TapedChannel(f"out-{name}", inner, self._sources), name))
         if len(ports) > PORTS_MAX:
             raise UsageError(f"{len(ports)} ports are too many; give {PORTS_MAX - 1} --channel")
         return ports
 
-    def _open_share(self, number: int, share: str) -> "tuple[FuseServer, str, Placement]":
+    def _open_share(self, number: int, share: str) -> "tuple[FuseServer | None, str, Placement]":
         from vmm.share.server import FuseServer
         from vmm.virtio.fs import check_tag
 
@@ -163,6 +179,8 @@ class Outside:
                         f"--share {share!r}: {item!r} is not known; it takes tag=TAG, readonly"
                     )
         check_tag(tag)
+        if self._replays():
+            return None, tag, place
         server = FuseServer(Path(path), readonly=readonly, option=f"--share {share!r}")
         self._closers.append(server.close)
         return server, tag, place
@@ -170,12 +188,13 @@ class Outside:
     def _open_entropy(self) -> "tuple[Entropy, Placement] | None":
         if self._config.rng is None:
             return None
-        from vmm.virtio.rng import FileEntropy, SeededEntropy
+        from vmm.virtio.rng import FileEntropy, SeededEntropy, TapedEntropy
 
         source, place = split_placement("--rng", self._config.rng)
         if source == "seeded":
             return SeededEntropy(self._config.seed), place
-        entropy = FileEntropy(Path(source), "--rng")
+        inner = None if self._replays() else FileEntropy(Path(source), "--rng")
+        entropy = TapedEntropy(inner, self._sources)
         self._closers.append(entropy.close)
         return entropy, place
 

@@ -20,6 +20,7 @@ from vmm.errors import UsageError
 from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.output import Console
 from vmm.host.sources import HostSources
+from vmm.host.tape import Tape
 from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
@@ -62,6 +63,7 @@ class VM:
         serial_output: Callable[[bytes], None] = _discard,
         poll_input: Callable[[], bytes] = nothing,
         wait_idle: WaitIdle | None = None,
+        tape: Tape | None = None,
         log: Callable[[str], None] = _discard,
         **options: Any,
     ) -> None:
@@ -75,7 +77,7 @@ class VM:
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers()
         self.console: Final = Console(serial_output)
-        self.sources: Final = HostSources(self.clock)
+        self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
             self.clock, self.sources, poll_input, wait_idle, self._receive
         )

@@ -15,7 +15,17 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from vmm.cli import compare, debug_command, explain, report, run_command, stat, symbols, trace
+from vmm.cli import (
+    compare,
+    debug_command,
+    explain,
+    replay_command,
+    report,
+    run_command,
+    stat,
+    symbols,
+    trace,
+)
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
@@ -31,6 +41,7 @@ PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 app.command("run")(run_command.run)
+app.command("replay")(replay_command.replay)
 app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"]})(
     debug_command.debug
 )

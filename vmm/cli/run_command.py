@@ -113,6 +113,9 @@ def run(
         bool,
         typer.Option("--screen", help="Show VGA text; what is typed goes to the keyboard."),
     ] = False,
+    record: Annotated[
+        str | None, _text("--record", "F", "Record what comes from outside, for ring1 replay.")
+    ] = None,
     gdb: Annotated[str | None, _text("--gdb", "[HOST:]PORT", "Serve gdb.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the debugger.")] = False,
     reboot: Annotated[
@@ -129,15 +132,15 @@ def run(
     options = dict(locals())
     from vmm.cli.session import run_session
 
-    return run_session(config_of(options))
+    return run_session(config_of(options), options=options)
 
 
 def config_of(options: dict[str, Any]) -> "Config":
     """Make a Config of the options of `run`, by their names there. Raises UsageError."""
     from vmm.config import Config
 
-    image = options.pop("image")
-    named = {_MANY.get(name, name): value for name, value in options.items()}
+    image = options["image"]
+    named = {_MANY.get(n, n): value for n, value in options.items() if n not in ("image", "record")}
     return Config.of(image=None if image is None else Path(image), **named)
 
 

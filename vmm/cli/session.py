@@ -7,23 +7,29 @@ before a word of the report is printed, and statistics come last on stderr.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmm.cli.attendant import Attendant
 from vmm.cli.screen import ScreenView
 from vmm.cli.sink import SerialSink, StatsFile
 from vmm.config import Config, Stats
+from vmm.errors import UsageError
 from vmm.observe.screen import capture
 from vmm.observe.stats import RunResult, Statistics
-from vmm.outcome import StopReason, exit_status
+from vmm.outcome import Result, StopReason, exit_status
 
 if TYPE_CHECKING:
     from vmm import VM
+    from vmm.debug.recording import Record, Recorder
     from vmm.host.stream import Stream
     from vmm.observe.trace.recording import RecordFile
 
+_NOT_RECORDED = (
+    "record", "stats", "serial_file", "timeout", "gdb", "wait", "trace", "verbose",
+)  # fmt: skip
 STOPPED_STATUS = exit_status(StopReason.UNHANDLED)
 
 
@@ -50,8 +56,10 @@ class Onlooker:
         """Say what was seen, when the guest has ended."""
 
 
-def run_session(config: Config, onlooker: Onlooker | None = None) -> int:
-    """Run what ``config`` says; return the process status."""
+def run_session(
+    config: Config, onlooker: Onlooker | None = None, options: Mapping[str, Any] | None = None
+) -> int:
+    """Run what ``config`` says; return the process status. ``options`` are as typed."""
     from vmm import VM
 
     looks = onlooker or Onlooker()
@@ -63,6 +71,7 @@ def run_session(config: Config, onlooker: Onlooker | None = None) -> int:
             else None
         )
         records = _record_file(config, outputs)
+        recorder = _recorder(config, options or {}, outputs)
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
         door = outputs.enter_context(closing(listen(config))) if config.gdb else None
         began = time.monotonic()
@@ -76,11 +85,12 @@ def run_session(config: Config, onlooker: Onlooker | None = None) -> int:
             poll_input=looks.between(view.between(attendant.poll) if view.live else attendant.poll),
             wait_idle=attendant.wait if attendant.interactive else None,
             log=_print_line,
+            tape=recorder.tape if recorder is not None else None,
         ) as vm:
             attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
             sink.on_closed = lambda: vm.interrupt("interrupted")
             with _traced(vm, records), attendant, view.on(lambda: capture(vm)), looks.on(vm):
-                result = vm.run() if door is None else serve(vm, door)
+                result = _run(vm, recorder) if door is None else serve(vm, door)
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
@@ -90,6 +100,59 @@ def run_session(config: Config, onlooker: Onlooker | None = None) -> int:
             else:
                 onlooker.report(vm, result, wall_seconds)
         return result.status
+
+
+def replay_session(record: "Record", config: Config) -> int:
+    """Run a record again; return the process status."""
+    from vmm import VM
+    from vmm.debug.recording import check_end, run_driven
+    from vmm.host.tape import Tape
+
+    with ExitStack() as outputs:
+        report = (
+            outputs.enter_context(closing(StatsFile(config.stats_file)))
+            if config.stats_file
+            else None
+        )
+        records = _record_file(config, outputs)
+        sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
+        began, attendant = time.monotonic(), Attendant(None)
+        tape = Tape(record.entries, closed=True)
+        with VM(
+            config.image, config=config, serial_output=sink.write, log=_print_line, tape=tape
+        ) as vm:  # fmt: skip
+            attendant.interrupt = vm.interrupt
+            with _traced(vm, records), attendant:
+                driver, result = run_driven(vm)
+            _print_message(result, vm, quiet=sink.closed)
+            _write_statistics(config, result, time.monotonic() - began, report)
+            if result.reason != "interrupted" or driver.tape.peek() is None:
+                check_end(record, vm, driver)
+        return result.status
+
+
+def _recorder(config: Config, options: Mapping[str, Any], outputs: ExitStack) -> "Recorder | None":
+    """Open what --record writes to."""
+    if not options.get("record"):
+        return None
+    if config.gdb is not None:
+        raise UsageError("--record and --gdb do not go together; record, then ring1 debug --replay")
+    from vmm.debug.recording import Recorder
+
+    kept = {name: value for name, value in options.items() if name not in _NOT_RECORDED}
+    recorder = Recorder(Path(options["record"]), kept, config)
+    return outputs.enter_context(closing(recorder))
+
+
+def _run(vm: "VM", recorder: "Recorder | None") -> "Result":
+    """Run to the end, and write down how that was if the run is recorded."""
+    if recorder is None:
+        return vm.run()
+    from vmm.debug.recording import run_driven
+
+    driver, result = run_driven(vm)
+    recorder.finish(vm, driver, result)
+    return result
 
 
 def _record_file(config: Config, outputs: ExitStack) -> "RecordFile | None":

@@ -26,7 +26,8 @@ class Checkpoint:
 
     `private`: machine memory that is not the guest's (its EPT); `engine`: caches and counts;
     `shadows`: what is known of shadow tables; `turn`: (vCPU, ends, until) of a turn that is not
-    over; `looks`: by vCPU, whether events are looked for.
+    over; `looks`: by vCPU, whether events are looked for; `said`, `tape`: how far output and the
+    tape of inputs were.
     """
 
     moment: Moment
@@ -38,6 +39,7 @@ class Checkpoint:
     open_exit: bytes | None
     looks: tuple[tuple[bool, bool], ...]
     said: int
+    tape: int
 
 
 def take(driver: Driver, before: Checkpoint | None) -> Checkpoint:
@@ -54,6 +56,7 @@ def take(driver: Driver, before: Checkpoint | None) -> Checkpoint:
         None if driver.open_exit is None else driver.open_exit.save(),
         tuple((vcpu.look_for_events, vcpu.gave_turn) for vcpu in vm.vcpus),
         vm.console.said,
+        driver.tape.position,
     )
 
 
@@ -71,7 +74,7 @@ def put(driver: Driver, checkpoint: Checkpoint) -> None:
     driver.turn = None if turn is None else Turn(vm.vcpus[turn[0]], turn[1], turn[2])
     saved = checkpoint.open_exit
     driver.open_exit = None if saved is None else Exit.load(saved)
-    vm.console.said = checkpoint.said
+    vm.console.said, driver.tape.position = checkpoint.said, checkpoint.tape
 
 
 def _pieces(view: memoryview, before: Pieces) -> Pieces:

@@ -21,6 +21,9 @@ from hwmodel.vmx.exit import (
     Exit,
 )
 from vmm.debug.moment import Moment
+from vmm.errors import UsageError
+from vmm.host.input import POLL_CYCLES
+from vmm.host.tape import Key, Kind, Tape
 from vmm.inject import deliver_pending
 from vmm.outcome import Outcome
 from vmm.vcpu import Vcpu
@@ -95,6 +98,12 @@ class Driver:
         self.look: Callable[[], int] = vm.next_look
         """Returns the cycle at which to look around at the latest."""
         self.looked: Callable[[], None] = vm.between_turns
+        self.tape: Final = vm.sources.tape or Tape()
+        vm.sources.tape = self.tape
+        self.tape.now = lambda: self.now.key
+        vm.input.is_driven = True
+        self._look_at = 0
+        self._asked: Key | None = None
         self._paused = self._settling = False
         self._stepped_vcpu = False
 
@@ -128,7 +137,10 @@ class Driver:
                 self.looked()
                 if vm.is_stopped():
                     return Why.ENDED
-            why = self._reached(goal) or self._move(goal)
+            why = self._reached(goal)
+            if why is None and not self._settling and self._look_outside():
+                continue
+            why = why or self._move(goal)
             if why is not None:
                 return why
 
@@ -152,6 +164,66 @@ class Driver:
             return Why.PAUSED
         return None
 
+    # ---- the host ----
+
+    def _look_outside(self) -> bool:
+        """Let in what the tape has for this moment, or what the host has; whether it had any."""
+        vm = self.vm
+        if self.open_exit is not None:
+            return False
+        if vm.pauses():
+            self._look_at = 0
+            self.looked()
+            if vm.is_stopped():
+                self._note_end()
+                return True
+        if self.tape.is_playing:
+            return self._play()
+        if not vm.input.is_watched():
+            return False
+        idle, now = self._is_idle(), self.now.key
+        if (vm.clock.now < self._look_at and not idle) or now == self._asked:
+            return False
+        self._asked, self._look_at = now, vm.clock.now + POLL_CYCLES
+        return vm.input.wait(vm.board.next_event()) if idle else vm.input.collect()
+
+    def _play(self) -> bool:
+        entry = self.tape.peek()
+        if entry is None or entry.kind is Kind.ANSWER or self.now.key < entry.at:
+            return False
+        if self.now.key != entry.at:
+            raise UsageError(
+                f"the run is another than the recorded one: it is at {self.now.key}, and the next "
+                f"input came at {entry.at}; has anything beside the image changed since?"
+            )
+        self.tape.take()
+        if entry.kind is Kind.INPUT:
+            self.vm.sources.doors[entry.source](entry.data)
+        else:
+            self.vm.interrupt(entry.data.decode())
+            self.looked()
+        return True
+
+    def _note_end(self) -> None:
+        """Who ended the run? The host may have; a repeated run ends here too."""
+        result = self.vm.result
+        ended = result is not None and result.reason in ("interrupted", "timeout")
+        if ended and result is not None and not self.tape.is_playing:
+            self.tape.note(Kind.END, "host", result.reason.encode())
+
+    def _is_idle(self) -> bool:
+        if self.turn is not None or any(vcpu.is_runnable() for vcpu in self.vm.vcpus):
+            return False
+        event = self.vm.board.next_event()
+        return event is None or event > self.vm.clock.now
+
+    def _input_at(self) -> Key | None:
+        """The moment of the next input on the tape."""
+        entry = self.tape.peek()
+        return entry.at if entry is not None and entry.kind is not Kind.ANSWER else None
+
+    # ---- what happens next ----
+
     def _move(self, goal: Goal) -> Why | None:
         """Let the next thing happen."""
         if self.open_exit is not None:
@@ -163,10 +235,11 @@ class Driver:
     def _begin_turn(self, goal: Goal) -> bool:
         """Have the scheduler choose; False: nobody can run before something is to be looked at."""
         vm, limit = self.vm, self.look()
-        cycle = self._cycle_of(goal)
+        idle_limit, cycle = vm.scheduler.idle_limit, self._cycle_of(goal)
         if cycle is not None:
-            limit = min(limit, cycle - sum(v.vmcs.native.retire for v in vm.vcpus))
-        vm.scheduler.idle_limit = limit
+            cycle -= sum(v.vmcs.native.retire for v in vm.vcpus)
+            limit, idle_limit = min(limit, cycle), min(idle_limit, cycle)
+        vm.scheduler.idle_limit = max(limit, idle_limit)
         before = vm.clock.now
         chosen = vm.scheduler.next_turn(limit) if before < limit else None
         if chosen is None:
@@ -179,9 +252,10 @@ class Driver:
         self.turn = Turn(vcpu, ends, ends)
         return True
 
-    @staticmethod
-    def _cycle_of(goal: Goal) -> int | None:
+    def _cycle_of(self, goal: Goal) -> int | None:
         cycles = [goal.cycle, goal.moment.cycle if goal.moment is not None else None]
+        key = self._input_at()
+        cycles += [key[0]] if key is not None else []
         return min((c for c in cycles if c is not None), default=None)
 
     def _enter(self, goal: Goal) -> Why | None:
@@ -208,7 +282,7 @@ class Driver:
     def _cut(self, goal: Goal, vcpu: Vcpu) -> int:
         """Return the cycle at which to leave the guest at the latest."""
         cut, cycle = self.look(), self._cycle_of(goal)
-        if cycle is not None and (goal.moment is None or self.now.cycle < cycle):
+        if cycle is not None and self.now.cycle < cycle:
             cut = min(cut, cycle - self._others(vcpu))
         return cut
 
@@ -218,6 +292,8 @@ class Driver:
         if goal.moment is not None:
             # At its step but not at its exit yet: that exit comes before the next step.
             targets.append(max(goal.moment.steps, steps + 1))
+        if (key := self._input_at()) is not None:
+            targets.append(max(key[1], steps + 1))
         if self._settling or goal.vcpu == vcpu.index:
             targets.append(steps + 1)
         return min(targets, default=None)

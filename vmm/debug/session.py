@@ -199,6 +199,7 @@ class Session:
     def changed(self) -> None:
         """The user wrote registers or memory: what was the future is not any more."""
         self.checkpoints.forget_after(self.now)
+        self.driver.tape.cut()
         self.frontier = self.now
 
     @property

@@ -43,16 +43,22 @@ class HostInput:
         self._wait_idle: Final = wait_idle
         self._terminal: Final = sources.door("terminal", deliver)
         self._fruitless = 0
+        self.is_driven = False
+        """Whether somebody else decides when to look (vmm/debug/driver.py)."""
 
     def limit(self) -> int | None:
         """Return the cycle at which to look for input while the guest is busy; None: never."""
-        return self._clock.now + POLL_CYCLES if self._is_watched() else None
+        return self._clock.now + POLL_CYCLES if self.is_watched() else None
 
     def idle_limit(self) -> int | None:
         """Return the cycle at which to look at the latest while it is idle; None: never."""
-        return self._clock.now + IDLE_CYCLES if self._is_watched() else None
+        return self._clock.now + IDLE_CYCLES if self.is_watched() else None
 
     def take(self) -> bool:
+        """Hand over what has come; say whether the guest can notice. Not where a driver does."""
+        return not self.is_driven and self.collect()
+
+    def collect(self) -> bool:
         """Hand over what has come; say whether the guest can notice."""
         if data := self._typed():
             self._terminal(data)
@@ -60,9 +66,16 @@ class HostInput:
 
     def may_come(self) -> bool:
         """Whether an idle guest can expect anything from outside."""
+        tape = self._sources.tape
+        if tape is not None and tape.is_playing:
+            return tape.peek() is not None
         return self._wait_idle is not None or self._sources.expects()
 
     def idle(self, target: int | None) -> bool:
+        """As `wait`, but where a driver waits itself."""
+        return not self.is_driven and self.wait(target)
+
+    def wait(self, target: int | None) -> bool:
         """The guest has nothing to do until cycle `target`; True: no time passed, look again."""
         descriptors = self._sources.descriptors()
         woken = False
@@ -70,11 +83,13 @@ class HostInput:
             cycles = IDLE_CYCLES if target is None else target - self._clock.now
             seconds = cycles / self._clock.frequency
             woken = (self._wait_idle or wait)(seconds, descriptors)
-        if self.take():
+        if self.collect():
             self._fruitless = 0
             return True
         self._fruitless = self._fruitless + 1 if woken else 0
         return woken and self._fruitless < FRUITLESS_MAX
 
-    def _is_watched(self) -> bool:
-        return self._typed is not nothing or bool(self._sources)
+    def is_watched(self) -> bool:
+        """Whether the host is to be asked now and then."""
+        playing = self._sources.tape is not None and self._sources.tape.is_playing
+        return not playing and (self._typed is not nothing or bool(self._sources))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vmm.devices.device import Clock
+from vmm.host.tape import Kind, Tape
 
 Descriptor = tuple[int, int]
 """(file descriptor, events of select.poll() that are waited for)."""
@@ -59,11 +60,14 @@ class InputLog:
 class HostSources:
     """All sources of one VM."""
 
-    def __init__(self, clock: Clock) -> None:
-        """`log` is None until somebody wants one."""
+    def __init__(self, clock: Clock, tape: Tape | None = None) -> None:
+        """`log` and `tape` are None until somebody wants them."""
         self._clock = clock
         self._sources: list[HostSource] = []
         self.log: InputLog | None = None
+        self.tape = tape
+        self.doors: dict[str, Door] = {}
+        """What is behind each door, for what comes from a tape."""
 
     def add(self, source: HostSource) -> None:
         """Look at `source` from now on."""
@@ -76,7 +80,11 @@ class HostSources:
     def door(self, name: str, take: Door) -> Door:
         """Return `take`, which hears of input from `name`, with the log before it."""
 
+        self.doors[name] = take
+
         def enter(data: bytes) -> None:
+            if self.tape is not None:
+                self.tape.note(Kind.INPUT, name, data)
             if self.log is not None:
                 self.log.note(self._clock.now, name, data)
             take(data)

@@ -5,7 +5,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from vmm.devices.device import State
 from vmm.devices.saved import pack_items, unpack_items
@@ -32,6 +32,25 @@ from vmm.share.request import Folder, Handle, Memory, Request
 
 BODY_MAX: Final = 1 << 16  # bytes of a request, without the data of a write
 _WANTED: Final = sum(InitFlag)
+
+
+class Server(Protocol):
+    """What the device asks of a folder."""
+
+    def answer(self, head: bytes, data: Memory, room: Memory) -> tuple[bytes, int] | None:
+        """Answer one request."""
+
+    def reset(self) -> None:
+        """Forget what is open."""
+
+    def close(self) -> None:
+        """Let go of the folder."""
+
+    def save(self) -> State:
+        """Return what the guest knows."""
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take over what save() returned."""
 
 
 class FuseServer:

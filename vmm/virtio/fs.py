@@ -12,7 +12,7 @@ from typing import Final
 from vmm.devices.device import State
 from vmm.errors import UsageError
 from vmm.share.fuse import HEADER_IN, HEADER_OUT, WRITE_IN
-from vmm.share.server import BODY_MAX, FuseServer
+from vmm.share.server import BODY_MAX, Server
 from vmm.virtio.chain import Chain
 from vmm.virtio.device import Context, VirtioDevice
 
@@ -31,7 +31,7 @@ class Fs(VirtioDevice):
         self,
         name: str,
         context: Context,
-        server: FuseServer,
+        server: Server,
         tag: str,
         *,
         latency_ns: int = LATENCY_NS,

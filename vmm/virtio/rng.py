@@ -7,6 +7,8 @@ from typing import Final, Protocol
 
 from vmm.devices.device import State
 from vmm.errors import UsageError
+from vmm.host.sources import HostSources
+from vmm.host.tape import ask
 from vmm.virtio.device import Context, VirtioDevice
 
 QUEUE_SIZE: Final = 64
@@ -71,6 +73,39 @@ class FileEntropy:
         if self._number >= 0:
             os.close(self._number)
         self._number = -1
+
+
+class TapedEntropy:
+    """A source with a tape; None: there is only the tape."""
+
+    def __init__(self, inner: Entropy | None, sources: HostSources) -> None:
+        """Without a tape it is the source itself."""
+        self._inner: Final = inner
+        self._sources: Final = sources
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """How many draws there were."""
+        return self._inner.position if self._inner is not None else self._position
+
+    @position.setter
+    def position(self, value: int) -> None:
+        if self._inner is not None:
+            self._inner.position = value
+        self._position = value
+
+    def draw(self, size: int) -> bytes:
+        """Return what was drawn here, or draw."""
+        self._position += 1
+        return ask(
+            self._sources.tape, "rng", lambda: self._inner.draw(size) if self._inner else b""
+        )
+
+    def close(self) -> None:
+        """Let go of everything on the host."""
+        if self._inner is not None:
+            self._inner.close()
 
 
 class Rng(VirtioDevice):
