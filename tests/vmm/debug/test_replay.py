@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hwmodel.timing.clock import Clock
 from tests.images import OFF, elf64
 from vmm import VM
 from vmm.cli.main import main
@@ -156,14 +157,10 @@ class Echoer:
     def close(self) -> None: ...
 
 
-class Clock:
-    now, frequency = 7, 10**9
-
-
 def plugged(tape: Tape, inner: Echoer | None) -> tuple[TapedBackend, list[bytes], HostSources]:
-    sources, came = HostSources(Clock(), tape), list[bytes]()
+    sources, came = HostSources(Clock(10**9, 7), tape), list[bytes]()
     taped = TapedBackend("net0", inner, sources, Abilities())
-    taped.plug_in(Port(Clock(), sources.door("net0", came.append)))
+    taped.plug_in(Port(Clock(10**9, 7), sources.door("net0", came.append)))
     return taped, came, sources
 
 
@@ -195,7 +192,7 @@ class Buffer:
 
 def test_files_are_as_they_were(tmp_path: Path) -> None:
     tape = Tape()
-    sources = HostSources(Clock(), tape)
+    sources = HostSources(Clock(10**9, 7), tape)
     inner = FuseServer(tmp_path, readonly=False, option="--share")
     server = TapedServer("fs0", inner, sources)
     init = bytes.fromhex("38000000 1a000000 0100000000000000 0000000000000000") + bytes(16)
@@ -203,7 +200,7 @@ def test_files_are_as_they_were(tmp_path: Path) -> None:
     first = server.answer(init, Buffer(0), Buffer(0))
     server.close()
     assert first is not None
-    again = TapedServer("fs0", None, HostSources(Clock(), Tape(tape.entries, closed=True)))
+    again = TapedServer("fs0", None, HostSources(Clock(10**9, 7), Tape(tape.entries, closed=True)))
     assert again.answer(init, Buffer(0), Buffer(0)) == first
 
 
