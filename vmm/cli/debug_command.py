@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from vmm.config import Config
     from vmm.debug.session import Session
     from vmm.debug.shell import Shell
-
-_USAGE = "[OPTIONS] [OPTIONS OF ring1 run] IMAGE"
+    from vmm.host.tape import Tape
 
 
 def debug(
@@ -29,13 +28,17 @@ def debug(
     as_json: Annotated[
         bool, typer.Option("--json", help="Answer each verb with one line of JSON.")
     ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option("--replay", metavar="F", help="Debug a run that ring1 run --record wrote."),
+    ] = None,
     checkpoints: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Memory for checkpoints [twice the guest's]."),
     ] = None,
 ) -> int:
     """Step a kernel through its VM-exits, forwards and backwards; all options of run are taken."""
-    config = travelling(parse(context.args))
+    config, tape = _what(context.args, record)
     if commands is None and as_json:
         raise UsageError("--json answers verbs of a file; give --commands FILE (- is stdin)")
     if commands is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -45,7 +48,7 @@ def debug(
     limit = None if checkpoints is None else _size(checkpoints)
     with ExitStack() as stack:
         lines = None if commands is None else stack.enter_context(_open(commands))
-        return _debug(config, lines, commands or "", as_json=as_json, limit=limit)
+        return _debug(config, tape, lines, commands or "", as_json=as_json, limit=limit)
 
 
 def parse(arguments: list[str]) -> "Config":
@@ -73,14 +76,28 @@ def _open(name: str) -> IO[str]:
         raise UsageError(f"--commands {name!r} cannot be read: {words}") from None
 
 
+def _what(arguments: list[str], record: str | None) -> "tuple[Config, Tape | None]":
+    """Return what to run, and what comes from outside if that is recorded."""
+    if record is None:
+        return travelling(parse(arguments)), None
+    from vmm.cli.replay_command import load
+    from vmm.host.tape import Tape
+
+    if len(arguments) > 1:
+        raise UsageError(f"--replay {record} has its own options; give IMAGE at most")
+    loaded, config = load(Path(record), arguments[0] if arguments else None, {}, partial=True)
+    return travelling(config), Tape(loaded.entries, closed=True)
+
+
 def _debug(
-    config: "Config", lines: IO[str] | None, name: str, *, as_json: bool, limit: int | None
-) -> int:
+    config: "Config", tape: "Tape | None", lines: IO[str] | None, name: str, *, as_json: bool,
+    limit: int | None,
+) -> int:  # fmt: skip
     from vmm import VM
     from vmm.debug.session import Session
     from vmm.debug.shell import Shell
 
-    with VM(config.image, config=config) as vm:
+    with VM(config.image, config=config, tape=tape) as vm:
         session = Session(vm, limit=limit)
         if lines is None:
             return _full_screen(session)

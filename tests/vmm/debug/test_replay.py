@@ -214,6 +214,10 @@ def test_the_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     second = capfd.readouterr()
     assert first.out == second.out == "A"
     assert first.err.split('"digest"')[1] == second.err.split('"digest"')[1]
+    verbs = tmp_path / "verbs"
+    verbs.write_text("continue\nrstep\nconsole\n")
+    assert main(["debug", "--commands", str(verbs), "--replay", str(record)]) == 0
+    assert "the run is over" in capfd.readouterr().out
     whole = record.read_text()
     for text, words_of_it in (
         (whole[:-40], "truncated or damaged in line 2"),
