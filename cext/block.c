@@ -385,9 +385,9 @@ void update_limit(struct engine *e)
     if (look || !left)
         e->limit = 0;
     else if (!e->costs)
-        e->limit = e->until - e->retired < left ? e->until : e->retired + left;
+        e->limit = e->until < e->retired || e->until - e->retired < left ? e->until : e->retired + left;
     else if (left < 1ull << 48 && e->work + left * COST_LEAST < e->until)
         e->limit = e->work + left * COST_LEAST;
     else
-        e->limit = e->until - 1;
+        e->limit = e->until ? e->until - 1 : 0;
 }
