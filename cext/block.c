@@ -53,6 +53,7 @@ void blocks_forget(struct engine *e)
 {
     e->block_count = 0;
     e->length_count = 0;
+    e->carry.left = e->base.left = e->left_base.left = 0;
     e->oldest_code = e->newest_code = NULL;
     e->block = NULL;
     e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};

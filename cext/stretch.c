@@ -23,6 +23,9 @@ void count_delivery(struct engine *e)
 /* `s`, after the first `n` instructions of `b`. */
 static struct stretch follow(const struct engine *e, struct stretch s, const struct block *b, uint32_t n)
 {
+    bool priced = s.done && s.left >= b->total;
+    s.units_at = priced ? s.units_at + n : b->lengths + n;
+    s.left = priced ? s.left - n : s.done ? 0 : b->total - n;
     s.at = b->real_pc;
     s.in_rep = false;
     for (uint32_t i = 0; i < n; i++) {
@@ -112,19 +115,39 @@ static uint64_t price_carried(struct engine *e, const struct block *b, const str
     return sum;
 }
 
+/* A block that was cut: what is left of it is priced already. */
+static bool is_priced(const struct engine *e, const struct block *b, const struct stretch *s)
+{
+    return s->left >= b->total && !memcmp(e->lengths + s->units_at, e->lengths + b->lengths, b->total);
+}
+
+static uint64_t sum_of_rest(const struct engine *e, const struct block *b, const struct stretch *s)
+{
+    uint64_t sum = 0;
+    for (uint32_t n = 0; n < b->total; n++)
+        sum += e->units[s->units_at + n];
+    return sum;
+}
+
 uint64_t price_of(struct engine *e, struct block *b)
 {
     bool carried = goes_on(&e->carry) && e->carry.at == b->real_pc;
     if (!carried)
         end_stretch(e);
+    else if (e->carry.done && is_priced(e, b, &e->carry))
+        return sum_of_rest(e, b, &e->carry);
     else if (e->carry.done)
+        e->carry.left = 0;
+    if (e->carry.done)
         return price_carried(e, b, &e->carry);
     return b->work + (b->flags & BLOCK_REP ? e->units[b->lengths + b->total - 1] : 0);
 }
 
 static uint32_t unit_of(const struct engine *e, const struct block *b, uint32_t n)
 {
-    return !e->base.done ? e->units[b->lengths + n] : n < MOST_IN_BLOCK ? e->carried_units[n] : 0;
+    if (!e->base.done)
+        return e->units[b->lengths + n];
+    return e->base.left ? e->units[e->base.units_at + n] : n < MOST_IN_BLOCK ? e->carried_units[n] : 0;
 }
 
 /* ---- booking ---- */

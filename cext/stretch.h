@@ -10,6 +10,7 @@ struct block;
 struct stretch {
     uint64_t start, at;            /* linear addresses: of its first instruction, of the next one */
     uint32_t done;                 /* instructions; 0: the next one begins a stretch */
+    uint32_t units_at, left;       /* so many instructions from the next one on are priced already: index into engine->units */
     bool in_rep;                   /* the next one is a REP that has done at least one iteration */
 };
 
