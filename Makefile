@@ -8,7 +8,7 @@ BUILD := --no-build-isolation -Cbuild-dir=build/$(if $(SANITIZE),sanitize -Ccmak
 # need(test, packages): say which packages are missing before anything fails without saying so.
 need = { $(1); } >/dev/null 2>&1 || { echo "ring1 needs $(2); install it with: sudo apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help dev build run test bench check abi mutate guest tour wheel clean
+.PHONY: help dev build run test bench check abi costs mutate guest tour wheel clean
 help:           ## list the targets
 	@sed -n 's/^\([a-z]*\): *[^#]*## /\1\t/p' Makefile | expand -t 10
 
@@ -33,6 +33,9 @@ check: build    ## the gate: lint, format, types, layers, house rules
 
 abi: .venv/.deps    ## generate the headers for the C engine and the guests
 	@$(BIN)/python -m hwmodel.arch.generate && $(BIN)/python -m vmm.pv.generate
+
+costs: .venv/.deps  ## generate the tables of instruction costs (needs llvm-mca: apt-get install llvm)
+	@$(BIN)/python -m hwmodel.timing.tables
 
 mutate: build   ## leave out each entry check in turn: its tests must notice
 	@$(BIN)/python tests/hwmodel/vmx/mutate.py

@@ -13,7 +13,7 @@
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE, TRAP_REFUSED };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
-enum { MOST_IN_BLOCK = 512, LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
+enum { LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
 struct block {
@@ -28,6 +28,8 @@ struct block {
     uint32_t work;                 /* what `counted` instructions cost, as the start of a stretch; 1/64 cycle */
     uint16_t rate;                 /* a trailing REP: units an iteration, for each but the first */
     uint8_t address_size;          /* of the last instruction, bytes */
+    uint8_t carried_done;          /* the same where it goes on with a stretch of so many instructions: 0 not yet known, */
+    uint32_t carried_from, carried_at, carried_work;   /* that began there (low half): index of the units; of all instructions */
 };
 enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32,
        BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512 };    /* OPEN: its end is not the end of a stretch */
@@ -105,7 +107,6 @@ struct engine {
     uint8_t *lengths;              /* of instructions, and LAST_OF_STRETCH */
     uint16_t *units;               /* likewise: what each adds to its block's work */
     uint32_t length_count;
-    uint16_t carried_units[MOST_IN_BLOCK];     /* of the running block, where it began within a stretch */
     struct block scratch;
     csh capstone[3];
     cs_insn *scan;                 /* capstone's cell for decode.c and block.c */

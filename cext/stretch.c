@@ -97,25 +97,38 @@ static bool recall(struct engine *e, const struct stretch *s)
     return r->done == s->done && r->at == s->at;
 }
 
-/* Units of each instruction of `b`, which goes on with the stretch `s`. */
-static uint64_t price_carried(struct engine *e, const struct block *b, const struct stretch *s)
+/* Room for the units of `b`, which goes on with a stretch. */
+static uint32_t make_room(struct engine *e, const struct block *b)
+{
+    uint32_t at = e->length_count;
+    if (at + b->total > LENGTH_BYTES)
+        return b->lengths;         /* cannot be: see blocks_nearly_full() */
+    memcpy(e->lengths + at, e->lengths + b->lengths, b->total);
+    e->length_count += b->total;
+    return at;
+}
+
+/* Units of each instruction of `b`, which goes on with the stretch `s`. The same code is cut at the same place again. */
+static void price_carried(struct engine *e, struct block *b, const struct stretch *s)
 {
     uint8_t code[4096 + 32];
     size_t size = peek_code(e, b->real_pc, code, b->size), at = 0;
-    uint64_t sum = 0;
+    b->carried_at = b->carried_done ? b->carried_at : make_room(e, b);
+    b->carried_done = (uint8_t)s->done;
+    b->carried_from = (uint32_t)s->start;
+    b->carried_work = 0;
     if (!recall(e, s))
         cost_begin(&e->pricing, e->costs, code_bits(e), b->real_pc);
-    for (uint32_t n = 0; n < b->total && n < MOST_IN_BLOCK; n++) {
+    for (uint32_t n = 0; n < b->total; n++) {
         unsigned length = length_at(e, b, n);
         struct cost c = at + length <= size ? price_next(e, &e->pricing, code + at, length) : (struct cost){.units = COST_UNIT};
-        e->carried_units[n] = c.units;
-        sum += c.units;
+        e->units[b->carried_at + n] = c.units;
+        b->carried_work += c.units;
         at += length;
     }
-    return sum;
 }
 
-/* A block that was cut: what is left of it is priced already. */
+/* A block that was cut: what is left of it may be priced already. */
 static bool is_priced(const struct engine *e, const struct block *b, const struct stretch *s)
 {
     return s->left >= b->total && !memcmp(e->lengths + s->units_at, e->lengths + b->lengths, b->total);
@@ -129,25 +142,31 @@ static uint64_t sum_of_rest(const struct engine *e, const struct block *b, const
     return sum;
 }
 
+static uint64_t price_of_carried(struct engine *e, struct block *b)
+{
+    struct stretch *s = &e->carry;
+    if (is_priced(e, b, s))
+        return sum_of_rest(e, b, s);
+    if (b->carried_done != s->done || b->carried_from != (uint32_t)s->start)
+        price_carried(e, b, s);
+    s->units_at = b->carried_at;
+    s->left = b->total;
+    return b->carried_work;
+}
+
 uint64_t price_of(struct engine *e, struct block *b)
 {
     bool carried = goes_on(&e->carry) && e->carry.at == b->real_pc;
     if (!carried)
         end_stretch(e);
-    else if (e->carry.done && is_priced(e, b, &e->carry))
-        return sum_of_rest(e, b, &e->carry);
     else if (e->carry.done)
-        e->carry.left = 0;
-    if (e->carry.done)
-        return price_carried(e, b, &e->carry);
+        return price_of_carried(e, b);
     return b->work + (b->flags & BLOCK_REP ? e->units[b->lengths + b->total - 1] : 0);
 }
 
 static uint32_t unit_of(const struct engine *e, const struct block *b, uint32_t n)
 {
-    if (!e->base.done)
-        return e->units[b->lengths + n];
-    return e->base.left ? e->units[e->base.units_at + n] : n < MOST_IN_BLOCK ? e->carried_units[n] : 0;
+    return e->units[e->base.done ? e->base.units_at + n : b->lengths + n];
 }
 
 /* ---- booking ---- */

@@ -5,6 +5,7 @@ from typing import Final
 
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.translation import Fidelity
+from hwmodel.cpu.pipelines import table_of
 from hwmodel.mem.ram import Ram
 from hwmodel.pcpu import EngineError, Pcpu
 from hwmodel.timing.clock import Clock
@@ -40,7 +41,7 @@ def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
         pcpu.follow_clock()
         if config.timing is not Timing.FAST:
             by_faults = config.technique is Technique.TRAP
-            pcpu.pace.set_costs("cascade-lake")
+            pcpu.pace.set_costs(table_of(model))
             pcpu.set_paging(model, _FIDELITY[config.timing])
             pcpu.set_prices(partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults))
     except EngineError as error:

@@ -82,7 +82,9 @@ def _families() -> dict[int, int]:
     for number, name in enumerate(_NAMES):
         for spelling in (f"r{name}", f"e{name}", name, f"{name}l", f"{name[0]}l", f"{name[0]}h"):
             known = getattr(x86, "X86_REG_" + spelling.upper(), None)
-            if known is not None and not (len(spelling) == 2 and number > 3 and spelling[1] in "lh"):
+            if known is not None and not (
+                len(spelling) == 2 and number > 3 and spelling[1] in "lh"
+            ):
                 found[known] = number
     for number in range(8, 16):
         for suffix in ("", "D", "W", "B"):
@@ -217,7 +219,7 @@ def roles_of(insn: Any, slot: Slot, has_modrm: bool) -> tuple[Role, int, int]:
 def _role(insn: Any, slot: Slot, has_modrm: bool, register: int, writes: bool) -> tuple[Role, int]:
     if register == x86.X86_REG_EFLAGS:
         return (Role.WRITES_FLAGS if writes else Role.READS_FLAGS), 0
-    if register in (x86.X86_REG_FPSW,) or insn.reg_name(register).startswith("st("):
+    if register == x86.X86_REG_FPSW or insn.reg_name(register).startswith("st("):
         return Role.X87, 0
     family = _FAMILIES.get(register)
     if family is None:
@@ -269,7 +271,9 @@ def _kinds(insn: Any, slot: Slot, roles: Role) -> Role:
     sizes = [o.size for o in insn.operands if o.type != x86.X86_OP_IMM]
     if sizes and max(sizes) == 1:
         kinds |= Role.BYTES
-    narrow = sizes and sizes[0] <= 2 and roles & (Role.WRITES_REG | Role.WRITES_RM | Role.WRITES_OPCODE)
+    narrow = (
+        sizes and sizes[0] <= 2 and roles & (Role.WRITES_REG | Role.WRITES_RM | Role.WRITES_OPCODE)
+    )
     if narrow and not roles & (Role.VECTOR_REG | Role.VECTOR_RM):
         kinds |= Role.MERGES
     if name.startswith("cmov"):

@@ -88,7 +88,9 @@ def _overlaid(row: Row, timing: Timing | None, table: Table, *, known: bool = Tr
     memory = [r for r in table.resources if family_of(r) in ("load", "data")]
     uses: list[tuple[int, int]] = []
     if timing is not None and row.cycles < 4:
-        kept = [p if r in memory else 0.0 for r, p in zip(table.resources, timing.pressure, strict=True)]
+        kept = [
+            p if r in memory else 0.0 for r, p in zip(table.resources, timing.pressure, strict=True)
+        ]
         uses += uses_of(table.resources, kept)
     if row.cycles:
         uses.append((ALONE, row.cycles * UNIT))

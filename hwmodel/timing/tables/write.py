@@ -1,7 +1,8 @@
 """Writes cext/cost_tables.inc."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
+from typing import Any
 
 from hwmodel.timing.tables.forms import Form
 from hwmodel.timing.tables.overlay import PARAMETERS, Overlay
@@ -25,10 +26,10 @@ def _array(kind: str, name: str, words: Iterable[str]) -> str:
     return f"static const {kind} {name}[] = {{\n{_wrapped(words)}\n}};\n"
 
 
-class Numbered(dict[object, int]):
+class Numbered(dict[Any, int]):
     """Numbers for values in the order in which they are first asked for."""
 
-    def of(self, value: object) -> int:
+    def of(self, value: Hashable) -> int:
         """The value's number."""
         return self.setdefault(value, len(self))
 
@@ -61,7 +62,9 @@ def _model(priced: Priced, order: Sequence[int]) -> str:
 def _timing(cost: Cost, masks: Numbered) -> str:
     uses = sorted(cost.uses, key=lambda use: -use[1])[:MOST_USES]
     alone = sum(units for mask, units in uses if mask == ALONE)
-    cells = ",".join(f"{{{masks.of(mask)},{min(units, 65535)}}}" for mask, units in uses if mask != ALONE)
+    cells = ",".join(
+        f"{{{masks.of(mask)},{min(units, 65535)}}}" for mask, units in uses if mask != ALONE
+    )
     count = sum(mask != ALONE for mask, _ in uses)
     return f"{{{cost.latency},{min(alone, 65535)},{cost.uops},{count},{int(cost.known)},{{{cells or '{0,0}'}}}}}"
 
@@ -95,12 +98,17 @@ def _assemble(forms: Sequence[Form], models: Sequence[Priced], overlay: Overlay,
     index = ["0"] * (6 * 4 * 256)
     for key, places in sorted(slots.items()):
         regs = range(8) if key in selecting else range(1)
-        cells = tuple(places.get((reg, memory, size), 0) for reg in regs for memory in (0, 1) for size in (0, 1, 2))
+        cells = tuple(
+            places.get((reg, memory, size), 0)
+            for reg in regs
+            for memory in (0, 1)
+            for size in (0, 1, 2)
+        )
         number = variants.of(cells)
         index[(key[0] * 4 + key[1]) * 256 + key[2]] = str(number + 1)
-    starts, flat = [], []
+    starts: list[str] = []
+    flat: list[str] = []
     for cells in variants:
-        assert isinstance(cells, tuple)
         starts.append(str(len(flat) | (0x8000 if len(cells) > 6 else 0)))
         flat += [str(cell) for cell in cells]
     rows = (f"{{{int(forms[i].roles):#x},{forms[i].reads:#x},{forms[i].writes:#x}}}" for i in order)
