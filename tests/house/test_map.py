@@ -15,6 +15,7 @@ TARGETS = [
         "bench",
         "check",
         "abi",
+        "costs",
         "mutate",
         "guest",
         "tour",
