@@ -21,6 +21,11 @@ PASSED_MSRS: Final = (
     Msr.IA32_SYSENTER_CS, Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.TSC_AUX,
 )  # fmt: skip
 
+PLE_GAP: Final = 128
+"""Cycles between two PAUSEs of one loop, at most; KVM's default (arch/x86/kvm/vmx/vmx.c)."""
+PLE_WINDOW: Final = 4096
+"""Cycles that a loop may last before it exits; KVM's default."""
+
 _PIN: Final = PinBased.of(external_interrupt_exiting=1, nmi_exiting=1, virtual_nmis=1)
 _PRIMARY: Final = Primary.of(
     hlt_exiting=1,
@@ -41,6 +46,7 @@ _SECONDARY: Final = Secondary.of(
     enable_rdtscp=1,
     enable_invpcid=1,
     wbinvd_exiting=1,
+    pause_loop_exiting=1,
     rdrand_exiting=1,
     rdseed_exiting=1,
 )
@@ -60,6 +66,7 @@ def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, in
     vmcs[Field.PIN_BASED_VM_EXEC_CONTROL] |= int(_PIN)
     vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= int(_PRIMARY)
     vmcs[Field.SECONDARY_VM_EXEC_CONTROL] = int(_SECONDARY)
+    vmcs[Field.PLE_GAP], vmcs[Field.PLE_WINDOW] = PLE_GAP, PLE_WINDOW
     vmcs[Field.VIRTUAL_PROCESSOR_ID] = index + 1
     vmcs[Field.EPT_POINTER] = memory.ept.pointer()
     vmcs[Field.MSR_BITMAP] = memory.private_page(MSR_BITMAP_PAGE)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from hwmodel.arch.events import Vector
+from hwmodel.arch.paging import InvVpid
 from hwmodel.arch.vmcs import Field
 from vmm.activity import Activity, Sleeper
 from vmm.apicv import VirtualApic
@@ -51,8 +52,8 @@ class DialectView(Sleeper):
             hook(self)
 
     def flush_translations(self) -> None:
-        """Drop what the processor remembers of the guest's page tables."""
-        self.pcpu.flush_tlb()
+        """Drop what the processor remembers of its page tables: of its VPID, and no other's."""
+        self.pcpu.invvpid(InvVpid.SINGLE_CONTEXT, self.vmcs[Field.VIRTUAL_PROCESSOR_ID])
 
     def answers_to(self, apic_id: int) -> bool:
         """Whether a message to the physical destination `apic_id` is for it, and for it alone."""

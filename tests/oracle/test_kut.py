@@ -47,6 +47,7 @@ RUNGS = [
     Expected("pcid", 2),
     Expected("la57", 52, may_skip=True, cpu_model="sapphire-rapids"),
     Expected("umip", 21),
+    Expected("tsc_adjust", 6),
 ]
 
 

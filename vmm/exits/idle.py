@@ -10,8 +10,16 @@ if TYPE_CHECKING:
 
 
 def handle_pause(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
-    """A PAUSE loop: whoever is waited for may be a vCPU that does not run, so give up the turn."""
+    """A PAUSE loop: whoever is waited for may be a vCPU that does not run, so give up the turn.
+
+    The next one that could run has it; nobody else means that the loop goes on.
+    """
+    count = len(vcpu.board.lapics)
+    others = ((vcpu.index + distance) % count for distance in range(1, count))
+    if not any(vcpu.give_turn(index) for index in others):
+        return Outcome.SKIP
     vcpu.vmcs.skip_exit()
+    vcpu.pcpu.settle(vcpu.vmcs)  # the PAUSE is its own: from here on it waits
     return Outcome.YIELD
 
 
