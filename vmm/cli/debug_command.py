@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,16 @@ def debug(
 
 def parse(arguments: list[str]) -> "Config":
     """Read the options of `ring1 run`, IMAGE among them. Raises UsageError."""
-    return run_command.config_of_words(arguments, "ring1 debug")
+    return run_command.config_of(options_of(arguments))
+
+
+def options_of(arguments: list[str]) -> dict[str, Any]:
+    """Return the options of `ring1 run` as typed, by their names there."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(run_command.run)
+    command: Any = typer.main.get_command(app)
+    with command.make_context("ring1", list(arguments)) as inner:
+        return dict(inner.params)
 
 
 def travelling(config: "Config") -> "Config":

@@ -22,6 +22,7 @@ from vmm.cli import (
     replay_command,
     report,
     run_command,
+    snapshot_command,
     stat,
     symbols,
     trace,
@@ -48,6 +49,7 @@ app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"
 app.command("compare")(compare.compare)
 app.command("symbols")(symbols.symbols)
 app.add_typer(explain.app, name="explain")
+app.add_typer(snapshot_command.app, name="snapshot")
 app.add_typer(trace.app, name="trace")
 app.command("stat", context_settings=stat.PASS_ON)(stat.stat)
 app.command("report", context_settings=report.PASS_ON)(report.report)

@@ -155,6 +155,15 @@ def _run(vm: "VM", recorder: "Recorder | None") -> "Result":
     return result
 
 
+def write_end(config: Config, result: Result, vm: "VM", wall_seconds: float) -> None:
+    """Say how a run ended, and its statistics."""
+    with ExitStack() as outputs:
+        name = config.stats_file
+        report = outputs.enter_context(closing(StatsFile(name))) if name else None
+        _print_message(result, vm, quiet=False)
+        _write_statistics(config, result, wall_seconds, report)
+
+
 def _record_file(config: Config, outputs: ExitStack) -> "RecordFile | None":
     """Open what --trace writes to."""
     if config.trace is None:

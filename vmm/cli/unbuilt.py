@@ -4,6 +4,5 @@ UNBUILT = {
     "lab": "the experiments with their charts",
     "fuzz": "differential runs of random programs",
     "kut": "the kvm-unit-tests ladder",
-    "snapshot": "snapshot files",
     "migrate": "migration between two processes",
 }

@@ -65,8 +65,8 @@ def put(driver: Driver, checkpoint: Checkpoint) -> None:
     vm = driver.vm
     vm.restore(checkpoint.snapshot)
     _spread(checkpoint.private, vm.memory.ram.view[vm.memory.size :])
-    shadow_state.put(vm, checkpoint.shadows)
     driver.stops.put_back(b"".join(checkpoint.engine))
+    shadow_state.put(vm, checkpoint.shadows)
     for vcpu, (looks, gave) in zip(vm.vcpus, checkpoint.looks, strict=True):
         vcpu.look_for_events, vcpu.gave_turn = looks, gave
         vcpu.cpuid_answers.clear()

@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from vmm.config import Config
 from vmm.debug.driver import Driver, Goal
@@ -37,6 +37,14 @@ class Record:
     end: dict[str, Any] | None
 
 
+class Files(Protocol):
+    """What knows the files of a run by their digests."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 by path, in the order of `files_of`."""
+
+
 class Recorder:
     """Writes the record of one run."""
 
@@ -50,7 +58,7 @@ class Recorder:
                 )
         head = {
             "format": FORMAT, "version": VERSION, "options": dict(options),
-            "files": {str(path): _digest_of(path) for path in files_of(config)},
+            "files": {str(path): digest_of(path) for path in files_of(config)},
         }  # fmt: skip
         try:
             self._file: Final[IO[str]] = path.open("w", encoding="ascii")
@@ -96,7 +104,8 @@ def files_of(config: Config) -> list[Path]:
     return [*image, *(m.path for m in config.initrds), *(disk.path for disk in config.disks)]
 
 
-def _digest_of(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return a file's SHA-256. Raises UsageError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -166,10 +175,10 @@ def _no_record(path: Path) -> UsageError:
     return UsageError(f"{path} is no record file; make one with ring1 run --record {path}")
 
 
-def check_files(record: Record, config: Config) -> None:
+def check_files(record: Files, config: Config) -> None:
     """Raises UsageError if a file is another than when the run was recorded."""
     for path, known in zip(files_of(config), record.files.values(), strict=True):
-        if _digest_of(path) != known:
+        if digest_of(path) != known:
             raise UsageError(
                 f"{path} is another file than in the recorded run (SHA-256 {known[:16]}... then); "
                 "give the one of then, or record again"

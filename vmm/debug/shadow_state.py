@@ -42,9 +42,13 @@ def take(vm: VM) -> bytes:
 
 
 def put(vm: VM, image: bytes) -> None:
-    """Take it back."""
+    """Take it back; what comes from a file has no shadows, and they are made anew."""
     shadows = _shadows(vm)
     if not shadows:
+        return
+    if not image:
+        shadows[0].tables.forget()
+        vm.pcpu.flush_tlb()
         return
     tables, *own = _Reader(image, vm.memory.ram.view.cast("Q")).load()
     shadows[0].tables.set_state(tables)
