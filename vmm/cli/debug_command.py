@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +33,17 @@ def debug(
         str | None,
         typer.Option("--replay", metavar="F", help="Debug a run that ring1 run --record wrote."),
     ] = None,
+    dap: Annotated[
+        bool, typer.Option("--dap", help="Speak the Debug Adapter Protocol with an editor.")
+    ] = False,
     checkpoints: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Memory for checkpoints [twice the guest's]."),
     ] = None,
 ) -> int:
     """Step a kernel through its VM-exits, forwards and backwards; all options of run are taken."""
+    if dap:
+        return _serve_editor(context.args, limit=checkpoints)
     config, tape = _what(context.args, record)
     if commands is None and as_json:
         raise UsageError("--json answers verbs of a file; give --commands FILE (- is stdin)")
@@ -49,6 +55,25 @@ def debug(
     with ExitStack() as stack:
         lines = None if commands is None else stack.enter_context(_open(commands))
         return _debug(config, tape, lines, commands or "", as_json=as_json, limit=limit)
+
+
+def _serve_editor(words: list[str], *, limit: str | None) -> int:
+    """Standard input and output belong to the editor; it may name the image, or `words` do."""
+    from vmm import VM
+    from vmm.dap.adapter import Adapter
+    from vmm.dap.channel import Channel
+
+    if words:
+        parse(list(words))  # what is wrong with them is said at once
+
+    def make(arguments: dict[str, Any], serial: Callable[[bytes], None]) -> "VM":
+        image = arguments.get("image") or arguments.get("program")
+        more = [str(word) for word in arguments.get("arguments", arguments.get("args", []))]
+        config = travelling(parse([*words, *more, *([str(image)] if image else [])]))
+        return VM(config.image, config=config, serial_output=serial)
+
+    size = None if limit is None else _size(limit)
+    return Adapter(Channel(0, 1), make, limit=size).run()
 
 
 def parse(arguments: list[str]) -> "Config":

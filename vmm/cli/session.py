@@ -62,8 +62,7 @@ def run_session(
     """Run what ``config`` says; return the process status. ``options`` are as typed."""
     from vmm import VM
 
-    looks = onlooker or Onlooker()
-
+    looks, config = onlooker or Onlooker(), _kept(config)
     with ExitStack() as outputs:
         report = (
             outputs.enter_context(closing(StatsFile(config.stats_file)))
@@ -186,6 +185,15 @@ def _traced(vm: "VM", records: "RecordFile | None") -> Iterator[None]:
         yield
     finally:
         recording.stop()
+
+
+def _kept(config: Config) -> Config:
+    """Return what to run: under gdb disks are written to in memory, so that time can go back."""
+    if config.gdb is None:
+        return config
+    from vmm.cli.debug_command import travelling
+
+    return travelling(config)
 
 
 def listen(config: Config) -> "Stream":

@@ -58,7 +58,8 @@ class Lines:
     def addresses(self, file: str, line: int) -> list[int]:
         """Return where the code of a line begins, or of the next line that has any.
 
-        `file` is a path or its end: `main.c` is every file of that name.
+        `file` is a path or its end: `main.c` is every file of that name. A path on this host may
+        begin otherwise than where the image was compiled: what agrees the most is meant.
         """
         rows = [row for row in self._rows_of(file) if row.starts and row.line is not None]
         later = min((row.line for row in rows if row.line and row.line >= line), default=None)
@@ -66,13 +67,15 @@ class Lines:
         return _entries(exact)
 
     def _rows_of(self, file: str) -> Iterator[_Row]:
-        wanted = PurePosixPath(file).parts
+        wanted = PurePosixPath(file).parts or ("",)
+        found: dict[int, list[_Row]] = {}
         for unit in self._all_units():
             for row in self._program(unit):
-                parts = PurePosixPath(row.file).parts
-                shorter = min(len(wanted), len(parts))
-                if shorter and parts[-shorter:] == wanted[-shorter:]:
-                    yield row
+                if row.file.endswith(wanted[-1]):
+                    parts = PurePosixPath(row.file).parts
+                    if (agree := _agreement(parts, wanted)) >= min(2, len(wanted), len(parts)):
+                        found.setdefault(agree, []).append(row)
+        return iter(found[max(found)] if found else ())
 
     def _all_units(self) -> list[Any]:
         if self._units is None:
@@ -116,6 +119,12 @@ class Lines:
             ends = state.end_sequence
             file = names.get(state.file, "?")
             yield _Row(state.address, file, None if ends else state.line, state.is_stmt)
+
+
+def _agreement(parts: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """Return how many parts at the end of two paths are the same."""
+    pairs = zip(reversed(parts), reversed(others), strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(parts), len(others)))
 
 
 def _entries(addresses: list[int]) -> list[int]:
