@@ -20,6 +20,7 @@ POLL_CYCLES: Final = 1 << 22
 """How often a guest that runs is left to look at the client: every millisecond or so."""
 _PATIENCE: Final = 0.1  # seconds: how soon the end of the run from outside is seen
 _BACKLOG: Final = 1 << 24  # bytes for a client that does not read; then it is dropped
+_READS_MAX: Final = 64
 _BUSY: Final = frame(b"E.another debugger is connected; detach it first")
 
 
@@ -75,10 +76,14 @@ class GdbServer:
         self._stream.flush()
         if len(self._stream.unsent) > _BACKLOG:
             self._stream.hang_up()
-        for item in self._decoder.feed(self._stream.receive()):
-            if item is Signal.INTERRUPT:
-                self._wants_stop = True
-            self._packets.append(item)
+        for _ in range(_READS_MAX):  # to the end: only then does one see that the client has gone
+            data = self._stream.receive()
+            for item in self._decoder.feed(data):
+                if item is Signal.INTERRUPT:
+                    self._wants_stop = True
+                self._packets.append(item)
+            if not data:
+                break
 
     # ---- the whole ----
 
