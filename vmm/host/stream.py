@@ -22,6 +22,7 @@ class Stream:
         self._peer: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._bound: Path | None = None
+        self._late: socket.socket | None = None
 
     @classmethod
     def listening(cls, at: Endpoint, option: str) -> "Stream":
@@ -76,22 +77,38 @@ class Stream:
 
     def accept(self) -> bool:
         """Take the next peer, if there is none and one has come; say whether there is one."""
+        if self._peer is None and self._late is not None:
+            late, self._late = self._late, None
+            self._take(late)
         if self._peer is None and self._listener is not None:
             with contextlib.suppress(OSError):
                 self._take(self._listener.accept()[0])
         return self._peer is not None
 
     def turn_away(self, data: bytes) -> bool:
-        """While there is a peer: say `data` to the next one that comes, and hang up on it."""
-        if self._peer is None or self._listener is None:
+        """While there is a peer: say `data` to the next one that comes, and hang up on it.
+
+        If the peer has left by then, the next one waits for `accept` instead.
+        """
+        if self._peer is None or self._listener is None or self._late is not None:
             return False
         try:
             late = self._listener.accept()[0]
         except OSError:
             return False
+        if self._has_left():
+            self._late = late
+            return False
         with late, contextlib.suppress(OSError):
             late.send(data)
         return True
+
+    def _has_left(self) -> bool:
+        """Whether the peer will say nothing more than what it has said."""
+        assert self._peer is not None
+        poller = select.poll()
+        poller.register(self._peer.fileno(), select.POLLRDHUP)
+        return bool(poller.poll(0))
 
     def send(self, data: bytes) -> None:
         """Send what the peer takes now; the rest stays in `unsent` for `flush`."""
@@ -143,6 +160,9 @@ class Stream:
     def close(self) -> None:
         """Hang up, stop listening, and remove a Unix socket made here."""
         self.hang_up()
+        if self._late is not None:
+            self._late.close()
+            self._late = None
         if self._listener is not None:
             self._listener.close()
             self._listener = None
