@@ -265,6 +265,10 @@ const struct engine_counters *engine_counters(const struct engine *engine);
 enum { HISTORY = 1024 };
 const uint64_t *engine_exits_by_reason(const struct engine *engine);
 const struct exit_record *engine_history(const struct engine *engine);
+/* Which exits every engine of this process has seen, from now on: by reason the qualification's bits that tell classes apart.
+ * A key is class << 16 | reason << 4 | mode. */
+void exit_coverage_start(const uint64_t *masks);   /* REASONS of them */
+uint32_t exit_coverage(uint64_t *keys, uint32_t room);
 
 /* Tracing: every entry and exit is written to a file, or added to sums; nothing is attached at first. See trace.c. */
 enum { TRACE_HEADER = 4096, TRACE_SEGMENT = 1 << 20, TRACE_VERSION = 1 };

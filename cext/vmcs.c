@@ -305,6 +305,7 @@ void publish_exit(struct engine *e)
     if (x->reason == STOP_DEADLINE || x->reason == STOP_INTERRUPTED || (x->reason >= STOP_TARGET && x->reason <= STOP_WATCHPOINT))
         return;                    /* no exit: what the last one said stays */
     remember_exit(e);
+    note_exit(e);
     if (!(x->reason >> 31))
         show_code(e);
     *field(e, VMCS_VM_EXIT_REASON) = x->reason;

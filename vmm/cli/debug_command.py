@@ -14,6 +14,7 @@ from vmm.cli import run_command
 from vmm.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmm import VM
     from vmm.config import Config
     from vmm.debug.session import Session
     from vmm.debug.shell import Shell
@@ -127,15 +128,25 @@ def _debug(
     config: "Config", tape: "Tape | None", lines: IO[str] | None, name: str, *, as_json: bool,
     limit: int | None,
 ) -> int:  # fmt: skip
-    from vmm import VM
     from vmm.debug.session import Session
     from vmm.debug.shell import Shell
 
-    with VM(config.image, config=config, tape=tape) as vm:
+    with _machine(config, tape) as vm:
         session = Session(vm, limit=limit)
         if lines is None:
             return _full_screen(session)
         return _follow(Shell(session), lines, name, as_json=as_json)
+
+
+def _machine(config: "Config", tape: "Tape | None") -> "VM":
+    """The VM to debug: a kernel's, or that of a test's case (NAME.toml) at its start."""
+    if isinstance(config.image, Path) and config.image.suffix == ".toml":
+        from vmm.testing.replay import first_case, guest_at_start
+
+        return guest_at_start(first_case(config.image))
+    from vmm import VM
+
+    return VM(config.image, config=config, tape=tape)
 
 
 def _full_screen(session: "Session") -> int:

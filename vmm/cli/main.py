@@ -19,6 +19,8 @@ from vmm.cli import (
     compare,
     debug_command,
     explain,
+    fuzz,
+    kut,
     replay_command,
     report,
     run_command,
@@ -48,6 +50,8 @@ app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"
 )
 app.command("compare")(compare.compare)
 app.command("symbols")(symbols.symbols)
+app.command("fuzz")(fuzz.fuzz)
+app.command("kut")(kut.kut)
 app.add_typer(explain.app, name="explain")
 app.add_typer(snapshot_command.app, name="snapshot")
 app.add_typer(trace.app, name="trace")

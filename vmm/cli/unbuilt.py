@@ -2,7 +2,5 @@
 
 UNBUILT = {
     "lab": "the experiments with their charts",
-    "fuzz": "differential runs of random programs",
-    "kut": "the kvm-unit-tests ladder",
     "migrate": "migration between two processes",
 }

@@ -15,13 +15,14 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.arch.word import Word
 from hwmodel.vmx.exit import Exit
 from vmm.activity import Activity
+from vmm.config import Mmu
 from vmm.errors import UsageError
 from vmm.outcome import Result, StopReason
 from vmm.state.reset import ResetPoint
 from vmm.testing import layout
 from vmm.testing.assembler import assemble
 from vmm.testing.environment import Environment, Mode
-from vmm.testing.fault import Fault, fault_of
+from vmm.testing.fault import Fault, fault_of, frame_of
 from vmm.vm import VM
 
 DEFAULT_LIMIT: Final = 1_000_000
@@ -60,8 +61,14 @@ class Guest(VM):
         self.outcome: Result | None = None
         self.loaded: Loaded | None = None
         self._first_exit = 0
+        self.before: dict[str, int] = {}
+        """The registers at the first run since the reset."""
+        self.pokes: dict[int, bytes] = {}
+        """What Python wrote to memory before that run, by guest-physical address."""
+        self._poked: list[tuple[int, int]] = []
         self.environment = environment or Environment()
         self.reset(self.environment)
+        self.memory.written.append(lambda at, size: self._poked.append((at, size)))
 
     # ---- the state before a test ----
 
@@ -72,6 +79,8 @@ class Guest(VM):
         point.restore()
         self.environment = wanted
         self.limit, self.loaded, self.outcome = DEFAULT_LIMIT, None, None
+        self.before, self.pokes = {}, {}
+        self._poked.clear()
         self.watchers.exits.clear()
         self._begin_at(point.snapshot.turn)
         self._first_exit = self.pcpu.counters()["exits"]
@@ -161,6 +170,11 @@ class Guest(VM):
         rip: int = self.regs.rip
         return rip
 
+    def _note_start(self) -> None:
+        self.before = self.regs.as_dict()
+        self.pokes = {at: self.memory.read(at, size) for at, size in self._poked}
+        self._poked.clear()
+
     def _begin_at(self, turn: tuple[int, int, int]) -> None:
         self.scheduler.restore(turn)
         self._stop, self._interrupted, self._reset_requested = None, None, False
@@ -168,6 +182,8 @@ class Guest(VM):
 
     def _run_for(self, instructions: int) -> Result:
         """Go on, also behind a HLT or a limit, for so many instructions at the most."""
+        if not self.before:
+            self._note_start()
         self._begin_at(self.scheduler.save())
         if self.current.activity is Activity.HALTED:
             self.current.start_waiting(Activity.RUNNING)
@@ -181,6 +197,17 @@ class Guest(VM):
     def exits(self) -> list[Exit]:
         """The exits since the reset, the newest last; bounded by the engine's memory of them."""
         return self.pcpu.last_exits(self.pcpu.counters()["exits"] - self._first_exit)
+
+    @property
+    def technique(self) -> str:
+        """How the guest is held, as tests name it: vtx, vtx+shadow, trap."""
+        name = str(self.config.technique)
+        return name + "+shadow" * (name == "vtx" and self.config.mmu is Mmu.SHADOW)
+
+    @property
+    def frame(self) -> Fault | None:
+        """What the stub in which the run ended found on its stack; also of a good end by INT."""
+        return frame_of(self.current, self.environment, self.memory)
 
     @property
     def fault(self) -> Fault | None:

@@ -42,7 +42,8 @@ class Machine(Protocol):
         """Give back what it holds."""
 
 
-def _built(name: str) -> Path:
+def built(name: str) -> Path:
+    """Return a file of the normal build. Raises UsageError where it is missing."""
     path = Path(str(files("vmm") / "images" / name))
     if not path.exists():
         raise UsageError(f"{name} has not been built; run make build (it needs gcc and make)")
@@ -57,7 +58,7 @@ class Ring1Machine:
     def __init__(self, **options: Any) -> None:
         """Boot it; `options` are those of `ring1 run`."""
         self._vm: Final = VM(
-            _built(IMAGE), memory="64M", max_instructions=MOST_INSTRUCTIONS, **options
+            built(IMAGE), memory="64M", max_instructions=MOST_INSTRUCTIONS, **options
         )
         self._vm.run()
         self._booted: Final = self._vm.snapshot()
@@ -92,7 +93,7 @@ class HostMachine:
         """Start the child; a batch that takes longer than `patience` seconds has hung."""
         if os.uname().machine != "x86_64":
             raise UsageError(f"this host is {os.uname().machine}, not x86-64; use another oracle")
-        self._runner: Final = _built(RUNNER)
+        self._runner: Final = built(RUNNER)
         self._patience: Final = patience
         self._fd: Final = os.memfd_create("batch")
         os.ftruncate(self._fd, BATCH_BYTES)

@@ -1,0 +1,87 @@
+"""`ring1 kut` on a folder made here: the configuration file, verdicts, JUnit, a baseline."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmm.cli.kut import kut
+from vmm.errors import UsageError
+from vmm.testing.kut.config import read_config
+
+CONFIG = """
+[passes]
+file = visible.flat
+smp = 2
+qemu_params = -m 64 -append 'a b'
+timeout = 20
+
+[x2]
+file = triple.flat
+test_args = "one two"
+timeout = 5
+
+[old]
+file = visible.flat
+arch = i386
+
+[gone]
+file = gone.flat
+extra_params = \"\"\"-m 32
+ -cpu max,+pks\"\"\"
+"""
+
+
+@pytest.fixture
+def folder(images: Path, tmp_path: Path) -> Path:
+    (tmp_path / "unittests.cfg").write_text(CONFIG)
+    for name in ("visible", "triple"):
+        shutil.copy(images / f"{name}.elf", tmp_path / f"{name}.flat")
+    return tmp_path
+
+
+def test_the_configuration_file(folder: Path) -> None:
+    passes, triple, old, gone = read_config(folder)
+    assert (passes.cpus, passes.memory, passes.arguments, passes.timeout) == (2, "64M", "a b", 20)
+    assert triple.arguments == "one two"
+    assert old.why_not == "a 32-bit build"
+    assert gone.why_not == "gone.flat is not there"
+    assert (gone.memory, gone.cpu_model) == ("32M", "sapphire-rapids")
+
+
+def test_verdicts_junit_and_baseline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    baseline, junit = folder / "base.json", folder / "j.xml"
+    options: Any = {"workers": 1, "scale": 4.0, "scheduler": None, "pattern": "*"}
+    assert kut(str(folder), **options, junit=str(junit), baseline=str(baseline), write=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["passes", "PASS"]
+    assert int(lines[1].split()[2]) > 5
+    assert lines[2].split()[:2] == ["x2", "FAIL"]
+    assert "triple_fault" in lines[2]
+    assert lines[3].split()[:2] == ["old", "SKIP"]
+    assert lines[-1] == "1 PASS, 1 FAIL, 2 SKIP"
+    assert 'failures="1"' in junit.read_text()
+    assert kut(str(folder), **options, junit=None, baseline=str(baseline), write=False) == 0
+    baseline.write_text(baseline.read_text().replace('"FAIL"', '"PASS"'))
+    assert kut(str(folder), **options, junit=None, baseline=str(baseline), write=False) == 1
+    assert "worse: x2: FAIL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folder": "/nowhere"}, "/nowhere is not a folder"),
+        ({"pattern": "zzz"}, "matches no test"),
+        ({"workers": 0}, "-n 0 is no number of processes"),
+        ({"write": True}, "--write needs --baseline"),
+        ({"baseline": "/nowhere/b"}, "cannot be read"),
+    ],
+)
+def test_bad_input(folder: Path, change: dict[str, object], message: str) -> None:
+    options: dict[str, object] = {
+        "folder": str(folder), "pattern": "gone", "workers": 1, "junit": None, "baseline": None,
+        "write": False, "scale": 1.0, "scheduler": None,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=message):
+        kut(**options | change)  # type: ignore[arg-type]

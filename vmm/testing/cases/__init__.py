@@ -1,0 +1,1 @@
+"""Declarative cases: initial state, code and expected state in TOML."""

@@ -1,0 +1,122 @@
+"""`unittests.cfg`: which image runs with which processors, memory and words.
+
+What is read: file, smp, test_args, qemu_params (or extra_params: -m, -append, -cpu), arch, timeout,
+accel, check. Processor features that a test adds are looked for in our CPU models; the first model
+that has them all runs it.
+"""
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping
+from configparser import ConfigParser, Error
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hwmodel.arch.model import DEFAULT_MODEL, CpuModel, names
+from vmm.errors import UsageError
+
+CONFIG: Final = "unittests.cfg"
+DEFAULT_MEMORY: Final = "128M"
+DEFAULT_TIMEOUT: Final = 90
+_FEATURES: Final = {"tsc-deadline": "tsc_deadline"}
+_WORTH_A_MODEL: Final = frozenset({"pks", "la57"})
+_TEST_FEATURES: Final = {"pks": ("pks",), "la57": ("la57",)}
+"""Tests whose feature a machine `-cpu max` has, and only one of our models."""
+
+
+@dataclass(frozen=True, slots=True)
+class KutTest:
+    """One section of the file."""
+
+    name: str
+    image: Path
+    cpus: int = 1
+    memory: str = DEFAULT_MEMORY
+    arguments: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    cpu_model: str = DEFAULT_MODEL
+    arch: str = ""
+    why_not: str = ""
+    """Why it is not run; empty: it is."""
+
+
+def read_config(folder: Path) -> list[KutTest]:
+    """Return the tests of a folder, in the file's order. Raises UsageError."""
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give one with *.flat and {CONFIG}")
+    if not path.exists():
+        return [KutTest(image.stem, image) for image in sorted(folder.glob("*.flat"))]
+    parser = ConfigParser(interpolation=None, strict=False, delimiters=("=",))
+    try:
+        parser.read_string(_joined(path.read_text()))
+    except (Error, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    return [_test(folder, name, parser[name]) for name in parser.sections()]
+
+
+def _joined(text: str) -> str:
+    """Triple-quoted values span lines."""
+    parts = text.split('"""')
+    return "".join(part if n % 2 == 0 else part.replace("\n", " ") for n, part in enumerate(parts))
+
+
+def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
+    image = folder / section.get("file", f"{name}.flat")
+    words = _words(section.get("qemu_params", section.get("extra_params", "")))
+    memory, arguments, wanted = DEFAULT_MEMORY, section.get("test_args", ""), []
+    for option, value in itertools.pairwise(words):
+        if option == "-m":
+            memory = value if value[-1:].isalpha() else f"{value}M"
+        elif option == "-append":
+            arguments = value
+        elif option == "-cpu":
+            wanted = [word[1:] for word in value.split(",") if word.startswith("+")]
+    arch = section.get("arch", "")
+    return KutTest(
+        name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
+        float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
+        _model_for(image.stem, wanted), arch, _why_not(image, arch),
+    )  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+def _unquoted(text: str) -> str:
+    words = _words(text)
+    return words[0] if len(words) == 1 else text
+
+
+def _number(name: str, text: str) -> int:
+    cleaned = text.strip().strip("'\"")
+    if "MAX_SMP" in cleaned:
+        return 4
+    if not cleaned.isdigit():
+        raise UsageError(f"{CONFIG}: [{name}]: {text!r} is not a number")
+    return int(cleaned)
+
+
+def _why_not(image: Path, arch: str) -> str:
+    if arch == "i386":
+        return "a 32-bit build"
+    return "" if image.exists() else f"{image.name} is not there"
+
+
+def _model_for(stem: str, wanted: list[str]) -> str:
+    need = {_FEATURES.get(word, word) for word in wanted} & _WORTH_A_MODEL
+    need |= set(_TEST_FEATURES.get(stem, ()))
+    for name in _models():
+        if need <= CpuModel.load(name).features:
+            return name
+    return DEFAULT_MODEL
+
+
+def _models() -> Iterator[str]:
+    yield DEFAULT_MODEL
+    yield from (name for name in names() if name != DEFAULT_MODEL)
