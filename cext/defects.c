@@ -9,6 +9,9 @@
  */
 #include "defects.h"
 
+enum { FLAG_CF = 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_OF = 1 << 11,
+       STATUS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF };
+
 enum { ORDERED = 7 };
 
 static struct head head_of(const uint8_t *code, const uint8_t *opcode)

@@ -3,8 +3,11 @@
 #define DEFECTS_H
 #include "state.h"
 
-enum { FLAG_CF = 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_OF = 1 << 11,
-       STATUS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF };
+bool has_defect(const struct engine *e, const uint8_t *code, size_t size, const uint8_t *opcode, int left);
+bool do_defect(struct engine *e, const struct insn *i, bool *handled);
+bool is_read_modify_write(const struct insn *i);
+bool first_page_is_writable(struct engine *e, const struct insn *i, uint64_t linear);
+
 
 /* The prefixes that the bytes of an instruction begin with. */
 struct head { uint8_t rex, last; bool word; };     /* the last of F2 and F3; 66 */

@@ -1,6 +1,9 @@
 /* What defects.c names of MMX and SSE, carried out. */
 #include "defects.h"
 
+enum { FLAG_CF = 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_OF = 1 << 11,
+       STATUS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF };
+
 static bool media_refuses(struct engine *e)
 {
     if (e->core->cr[0] & 1 << 2 || !(e->core->cr[4] & 1 << 9))

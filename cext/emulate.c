@@ -1,5 +1,5 @@
 /* Sensitive instructions under the code hook: flags, clocks, ports, and what they show. */
-#include "state.h"
+#include "defects.h"
 
 enum { FLAG_CF = 1, FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_IOPL = 3 << 12, FLAG_NT = 1 << 14, FLAG_RF = 1 << 16, FLAG_VM = 1 << 17,
        FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21 };

@@ -3,7 +3,7 @@
  * Popek and Goldberg's sensitive, unprivileged instructions, and those that Unicorn runs without the checks of the
  * manual: they get the code hook. Privileged ones are not listed: at CPL 1 they fault by themselves.
  */
-#include "state.h"
+#include "defects.h"
 
 /* The opcode bytes after legacy prefixes and REX. */
 const uint8_t *opcode_of(const struct engine *e, const uint8_t *at, size_t size, int *left)

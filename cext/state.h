@@ -313,11 +313,7 @@ void count_replaced(struct engine *e, const struct insn *i);
 void name_operation(struct engine *e);
 
 /* flagged.c */
-bool has_defect(const struct engine *e, const uint8_t *code, size_t size, const uint8_t *opcode, int left);
 void note_exit(const struct engine *e);
-bool is_read_modify_write(const struct insn *i);
-bool first_page_is_writable(struct engine *e, const struct insn *i, uint64_t linear);
-bool do_defect(struct engine *e, const struct insn *i, bool *handled);
 bool has_fragile_flags(unsigned id, const uint8_t *opcode, uint8_t modrm);
 bool op_fragile_flags(struct engine *e, const struct insn *i);
 

@@ -5,7 +5,7 @@
  * guest goes on without leaving Unicorn's loop; what the VMCS controls ask for becomes an exit.
  */
 #include "refused.h"
-#include "state.h"
+#include "defects.h"
 
 enum { VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_DF = 8, VECTOR_GP = 13, VECTOR_PF = 14 };
 
