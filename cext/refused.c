@@ -4,7 +4,7 @@
  * (translator.c). What is refused is then handled as any other trap is, by on_interrupt().
  */
 #include "refused.h"
-#include "state.h"
+#include "defects.h"
 #include "translator.h"
 
 enum { VECTOR_SS = 12, VECTOR_GP = 13 };
