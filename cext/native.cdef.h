@@ -169,6 +169,7 @@ struct event_costs {
     uint64_t vm_exit, vm_entry;    /* the hardware's part */
     uint64_t handler[160];         /* by exit reason or operation: software, with its VMREADs and VMWRITEs */
     uint64_t exception, interrupt; /* delivery through the IDT: of a fault; of an interrupt, INT n, INT3 */
+    uint64_t syscall, sysret, write_cr8;           /* beyond what the block's table has for them */
     uint64_t kick;                 /* to make a running guest take an event */
     uint64_t far_device;           /* a device that is modelled in user space, beside its handler */
     uint64_t latency[4];           /* a walk's reference: first, second, third cache level, memory */

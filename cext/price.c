@@ -77,6 +77,20 @@ void charge_delivery(struct engine *e, const struct event *v)
     ledger_book(e, injected ? LEDGER_INJECTION : LEDGER_GUEST, fault ? c->exception : c->interrupt);
 }
 
+void charge_instruction(struct engine *e, const struct insn *i)
+{
+    const struct event_costs *c = &e->price.costs;
+    book_emulated(e);
+    if (!e->price.on)
+        return;
+    if (i->id == X86_INS_SYSCALL)
+        ledger_book(e, LEDGER_GUEST, c->syscall);
+    else if (i->id == X86_INS_SYSRET || i->id == X86_INS_SYSRETQ)
+        ledger_book(e, LEDGER_GUEST, c->sysret);
+    else if (i->id == X86_INS_MOV && i->opcode[0] == 0x0f && i->opcode[1] == 0x22 && i->modrm_reg == 8)
+        ledger_book(e, LEDGER_GUEST, c->write_cr8);
+}
+
 /* A guest that was running had to be made to exit first, by an interrupt to its processor. */
 void charge_injection(struct engine *e)
 {

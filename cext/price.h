@@ -40,6 +40,7 @@ void charge_level2(struct engine *e);
 
 /* Events. */
 void charge_delivery(struct engine *e, const struct event *event);
+void charge_instruction(struct engine *e, const struct insn *i);   /* that the engine has carried out */
 void charge_injection(struct engine *e);           /* an entry brings an event; until price.injects is reset */
 void charge_exit(struct engine *e);                /* with its handler */
 void charge_entry(struct engine *e);

@@ -144,7 +144,7 @@ static bool ends_with_new_tf(const struct insn *i)
 /* An emulated instruction is over: #DB if it was to be single-stepped. */
 void instruction_done(struct engine *e, const struct insn *i, bool tf)
 {
-    book_emulated(e);
+    charge_instruction(e, i);
     if (i->id == X86_INS_IRET || i->id == X86_INS_IRETD || i->id == X86_INS_IRETQ)
         e->rf_at = e->retired;     /* it may have set RF, for the next instruction */
     e->counters.resolved++;

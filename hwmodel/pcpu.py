@@ -59,6 +59,7 @@ class Pcpu(MediaRegisters):
         """
         self.ram = ram
         self.clock = clock
+        self.is_priced, self.operation_cycles = False, 0  # of one of several in a hypercall
         self._native: Any = ffi.gc(lib.engine_create(ram.pointer, ram.size), lib.engine_destroy)
         if message := ffi.string(lib.engine_message(self._native)).decode():
             raise EngineError(message)
@@ -118,6 +119,7 @@ class Pcpu(MediaRegisters):
 
     def set_prices(self, fill: Callable[[Any], None]) -> None:
         """Charge for events (cext/price.h) what `fill` writes: see `hwmodel.timing.prices`."""
+        self.is_priced = True
         native = ffi.new("struct event_costs *")
         fill(native)
         if lib.engine_set_prices(self._native, native):

@@ -5,8 +5,10 @@ from functools import partial
 from typing import Final
 
 from hwmodel.arch.events import Vector
+from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.paging import InvVpid
 from hwmodel.arch.vmcs import Field
+from hwmodel.timing.ledger import Heading
 from vmm.activity import Activity, Sleeper
 from vmm.apicv import VirtualApic
 from vmm.devices.lapic_bus import EVERYONE, DeliveryMode, Message
@@ -50,6 +52,11 @@ class DialectView(Sleeper):
             self.runnable_since = self.pcpu.clock.now
         for hook in self.dialects.descheduled:
             hook(self)
+
+    def work(self, operations: int) -> None:
+        """The hypervisor carries out several operations in one hypercall: each takes its time."""
+        if cycles := operations * self.pcpu.operation_cycles:
+            self.pcpu.book(self.vmcs, Heading.HYPERVISOR, cycles, ExitReason.VMCALL)
 
     def flush_translations(self) -> None:
         """Drop what the processor remembers of its page tables: of its VPID, and no other's."""

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Final
 
+from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.pipelines import table_of
@@ -42,6 +43,7 @@ def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
         if config.timing is not Timing.FAST:
             by_faults = config.technique is Technique.TRAP
             pcpu.pace.set_costs(table_of(model))
+            pcpu.operation_cycles = model.costs.handlers[ExitReason.MSR_WRITE]
             pcpu.set_paging(model, _FIDELITY[config.timing])
             pcpu.set_prices(partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults))
     except EngineError as error:

@@ -36,6 +36,17 @@ void mark_end(void)
     put("@\n");
 }
 
+void mark_figure(const char *name, uint64_t count, uint64_t figure)
+{
+    put("=");
+    put(name);
+    put(" ");
+    put_number(count);
+    put(" ");
+    put_number(figure);
+    put("\n");
+}
+
 uint64_t scaled(uint64_t count)
 {
     const char *word = boot_info.cmdline + strlen(boot_info.cmdline);

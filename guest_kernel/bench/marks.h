@@ -7,5 +7,6 @@
 
 void mark_begin(const char *name, uint64_t count);
 void mark_end(void);
+void mark_figure(const char *name, uint64_t count, uint64_t figure);     /* "=NAME COUNT FIGURE\n" */
 uint64_t scaled(uint64_t count);         /* by the command line's percentage; at least 1 */
 #endif

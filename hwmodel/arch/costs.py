@@ -51,6 +51,10 @@ class EventCosts:
     """Delivery of an interrupt or of INT n."""
     far_device: int
     """A device that is modelled in user space, beside its handler."""
+    syscall: int
+    """SYSCALL, beyond what the block table has for it; likewise SYSRET and a write of CR8."""
+    sysret: int
+    write_cr8: int
     port: int
     """IN or OUT on bare metal, to a device behind the south bridge."""
     handlers: tuple[int, ...]

@@ -54,6 +54,7 @@ def _fill_processor(native: Any, model: CpuModel) -> None:
     native.exception, native.interrupt = costs.exception, costs.interrupt
     for index, cycles in enumerate((walks.level1, walks.level2, walks.level3, walks.memory)):
         native.latency[index] = cycles
+    native.syscall, native.sysret, native.write_cr8 = costs.syscall, costs.sysret, costs.write_cr8
     native.structure_hit, native.nested_hit = walks.structure_hit, walks.nested_hit
     native.level2_hit = walks.tlb_level2_hit
     for cell, cache in zip(native.line, model.data_caches(), strict=False):

@@ -38,9 +38,9 @@ def test_an_exit_is_charged_with_its_handler_and_its_entry(model: str) -> None:
 
 
 def test_near_and_far_devices() -> None:
-    """A PIC is in the kernel, a serial port a process away; the slow bus is theirs to model."""
+    """A PIC is in the kernel, a serial port a process away; and no bus is slow beside that."""
     with run("in al, 0x21; mov dx, 0x3fd; in al, dx; in al, dx;" + OFF) as vm:
-        assert vm.ledger["device"] == 2 * COSTS.far_device + vm.board.isa.spent
+        assert vm.ledger["device"] == 2 * COSTS.far_device
         one = COSTS.round_trip + COSTS.handler(ExitReason.IO_INSTRUCTION)
         assert vm.ledger.exits["IO_INSTRUCTION"].cycles == 3 * one + vm.ledger["device"]
 

@@ -34,6 +34,10 @@ class _Parser(argparse.ArgumentParser):
 
 def bench(arguments: list[str]) -> int:
     """Measure, print; status 0 even where a number is not reached: it is a report, not a test."""
+    if arguments[:1] == ["validate"]:
+        from vmm.cli.validate import validate
+
+        return validate(arguments[1:])
     try:
         options = _parser().parse_args(arguments)
     except SystemExit:  # --help
@@ -49,7 +53,10 @@ def bench(arguments: list[str]) -> int:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="ring1 bench", description="Measure speed on this host.")
+    parser = _Parser(
+        prog="ring1 bench",
+        description="Measure speed on this host; validate: the cycle model.",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, not tables")
     parser.add_argument("--only", action="append", choices=list(SECTIONS), help="may be repeated")
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="medians of N [5]")

@@ -21,7 +21,7 @@ def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         return emulate_instruction(vcpu, vmexit)
     size, port = (qualification & 7) + 1, qualification >> 16
     ports = vcpu.board.ports
-    if port in SLOW_PORTS:
+    if port in SLOW_PORTS and not vcpu.pcpu.is_priced:  # else the exit takes as long
         vcpu.pcpu.book(vcpu.vmcs, Heading.DEVICE, vcpu.board.isa.access(), vmexit.reason)
     if qualification & _IN:
         vcpu.set_register(0, ports.read(port, size), size)

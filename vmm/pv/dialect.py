@@ -38,6 +38,9 @@ class Processor(Protocol):
     def cpl(self) -> int:
         """Return the current privilege level."""
 
+    def work(self, operations: int) -> None:
+        """Let the time pass that so many operations take."""
+
     def flush_translations(self) -> None:
         """Drop what the processor remembers of this guest's page tables."""
 

@@ -31,6 +31,9 @@ class FakeProcessor:
     def cpl(self) -> int:
         return self.level
 
+    def work(self, operations: int) -> None:
+        self.worked = operations
+
     def flush_translations(self) -> None:
         self.did.append("flush")
 

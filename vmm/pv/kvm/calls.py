@@ -56,14 +56,15 @@ class Calls:
             cpu.yield_to(target.index)
         return 0
 
-    def _send_ipi(self, _cpu: Processor, call: Hypercall) -> int:
+    def _send_ipi(self, cpu: Processor, call: Hypercall) -> int:
         """Send a3, as in ICR, to the processors in the bitmap a1:a0 from identifier a2 on."""
         low, high, first, icr, *_ = call.arguments
         if icr & _LOGICAL_OR_SHORTHAND:
             return -Error.INVAL
-        targets = _members(low, high << (64 if call.wide else 32), first & _LOW)
-        found = [cpu for number in targets if (cpu := self._find(number))]
-        return sum(cpu.interrupt(icr >> 8 & 7, icr & 0xFF) for cpu in found)
+        targets = list(_members(low, high << (64 if call.wide else 32), first & _LOW))
+        cpu.work(len(targets))
+        found = [one for number in targets if (one := self._find(number))]
+        return sum(one.interrupt(icr >> 8 & 7, icr & 0xFF) for one in found)
 
     def _pair_clocks(self, cpu: Processor, call: Hypercall) -> int:
         """Write date and guest TSC of one moment to guest-physical a0; a1 is the kind of clock."""
@@ -75,7 +76,7 @@ class Calls:
             return -Error.FAULT
         clock = self._machine.clock
         seconds, ns = divmod(clock.ns(), _NS)
-        tsc = clock.now + cpu.tsc_offset() & (1 << 64) - 1
+        tsc = clock.tsc() + cpu.tsc_offset() & (1 << 64) - 1
         area.store(0, pack("<qqQI36x", self._machine.epoch + seconds, ns, tsc, 0))
         return 0
 

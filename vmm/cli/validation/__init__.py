@@ -1,0 +1,1 @@
+"""`ring1 bench validate`: what the cycle model predicts, beside what was published."""
