@@ -18,6 +18,8 @@ def print_table(statistics: Statistics) -> None:
         table.add_row(*(name, f"{count:,}", f"{share:.1%}", f"{cycles:,}")[: 3 + costs])
     if statistics.exits:
         console.print(table)
+    if costs:
+        console.print(_ledger(statistics.ledger))
     total = sum(statistics.exits.values())
     if statistics.patched:
         seen = ", ".join(f"{name} {count:,}" for name, count in statistics.hardware_exits.items())
@@ -28,3 +30,16 @@ def print_table(statistics: Statistics) -> None:
         f"{statistics.wall_seconds:.3f} s",
         soft_wrap=True,
     )
+
+
+def _ledger(ledger: dict[str, int]) -> Table:
+    """Where the cycles went, by heading; those that took none are left out."""
+    table = Table(title="Cycles", title_justify="left")
+    table.add_column("heading")
+    for heading in ("cycles", "share"):
+        table.add_column(heading, justify="right")
+    total = sum(ledger.values()) or 1
+    for name, cycles in ledger.items():
+        if cycles:
+            table.add_row(name, f"{cycles:,}", f"{cycles / total:.1%}")
+    return table
