@@ -302,7 +302,7 @@ void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
     forget_exception(e);
     if (vector == TRAP_REFUSED) {
         handle_refusal(e);
-        if (!e->exit_ready && e->retired >= e->until)      /* no block may come to look: its first fetch may fault again */
+        if (!e->exit_ready && is_due(e))      /* no block may come to look: its first fetch may fault again */
             fill_exit(e, STOP_DEADLINE, 0, 0);
     } else if (vector != TRAP_AGAIN && vector != TRAP_STOP) {
         e->repeats = false;

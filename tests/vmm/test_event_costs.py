@@ -71,7 +71,7 @@ def test_a_guests_own_fault_is_its_own_time() -> None:
         run(IDT_AT_3M + body % "nop; nop" + OFF) as other,
     ):
         faults = vm.ledger["guest"] - other.ledger["guest"]
-        assert 10 * COSTS.exception <= faults < 10 * (COSTS.exception + 60), "and IRET"
+        assert 10 * COSTS.exception <= faults < 10 * (COSTS.exception + 160), "and IRET"
         assert vm.pcpu.deliveries == 10
         assert vm.ledger["injection"] == 0
 
