@@ -101,8 +101,10 @@ class Checkpoints:
     def __init__(self, driver: Driver, limit: int) -> None:
         """`limit` is in bytes; the first checkpoint is here."""
         self._driver: Final = driver
-        self.limit: Final = limit
+        self.limit = limit
         self._list = [take(driver, None)]
+        self._edits: set[Moment] = set()
+        """Where the user changed something: those checkpoints are not derived, and stay."""
         self._costs = [_cost(self._list[0], None)]
 
     def __len__(self) -> int:
@@ -135,6 +137,22 @@ class Checkpoints:
         self._recount(place)
         while self.size > self.limit and len(self._list) > 2:
             self._thin()
+
+    def take_edit(self) -> None:
+        """Take one here, in place of what was here before the user changed something."""
+        now = self._driver.now
+        place = bisect_left(self._list, now, key=lambda c: c.moment)
+        if place < len(self._list) and self._list[place].moment == now:
+            self._list[place] = take(self._driver, self._list[place - 1] if place else None)
+            self._recount(place)
+        else:
+            self.take()
+        self._edits.add(now)
+
+    def next_edit(self, moment: Moment) -> Checkpoint | None:
+        """Return the checkpoint of the first change behind a moment."""
+        later = [edit for edit in self._edits if edit > moment]
+        return self.before(min(later)) if later else None
 
     def last(self, steps: int, cycle: int, exits: int) -> Checkpoint:
         """Return the latest one with fewer steps, cycles and exits than these, or the first."""
@@ -171,12 +189,17 @@ class Checkpoints:
         """The future is not what it was: the user changed something here."""
         keep = max(1, bisect_left(self._list, moment.key, key=lambda c: c.moment.key))
         del self._list[keep:], self._costs[keep:]
+        self._edits = {edit for edit in self._edits if edit < moment}
 
     def _thin(self) -> None:
         newest = self._list[-1].moment.steps
         steps = [c.moment.steps for c in self._list]
         ages = [newest - s + 1 for s in steps]
-        gone = min(range(1, len(steps) - 1), key=lambda n: (steps[n + 1] - steps[n - 1]) / ages[n])
+        others = [n for n in range(1, len(steps) - 1) if self._list[n].moment not in self._edits]
+        if not others:
+            self.limit = self.size  # nothing but the user's own changes: they take what they take
+            return
+        gone = min(others, key=lambda n: (steps[n + 1] - steps[n - 1]) / ages[n])
         del self._list[gone], self._costs[gone]
         self._recount(gone)
 

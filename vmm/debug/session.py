@@ -197,8 +197,12 @@ class Session:
             return self.reverse_resume()
 
     def changed(self) -> None:
-        """The user wrote registers or memory: what was the future is not any more."""
+        """The user wrote registers or memory: what was the future is not any more.
+
+        A run that comes by here again, from the past, finds what was written.
+        """
         self.checkpoints.forget_after(self.now)
+        self.checkpoints.take_edit()
         self.driver.tape.cut()
         self.frontier = self.now
 
@@ -240,9 +244,12 @@ class Session:
         try:
             while True:
                 due = self.frontier.steps // self.interval * self.interval + self.interval
-                first = due if goal.steps is None else min(due, goal.steps)
-                why = self.driver.advance(self._with_steps(goal, first))
+                edit = self.checkpoints.next_edit(self.now)
+                why = self.driver.advance(self._bounded(goal, due, edit.moment if edit else None))
                 now = self.now
+                if edit is not None and now == edit.moment:
+                    self.checkpoints.put(edit)
+                    self.stops.arm(self.driver, mode)
                 if now > self.frontier:
                     self.frontier = now
                 if now.steps >= due and why is not Why.ENDED:
@@ -255,8 +262,11 @@ class Session:
                 self.stops.note_counts(self.driver)
 
     @staticmethod
-    def _with_steps(goal: Goal, steps: int) -> Goal:
-        return Goal(steps, goal.cycle, goal.exits, goal.handled, goal.moment, goal.vcpu)
+    def _bounded(goal: Goal, due: int, edit: Moment | None) -> Goal:
+        """Return the goal, or what comes before it: a checkpoint that is due, a change."""
+        steps = due if goal.steps is None else min(due, goal.steps)
+        moment = min((m for m in (goal.moment, edit) if m is not None), default=None)
+        return Goal(steps, goal.cycle, goal.exits, goal.handled, moment, goal.vcpu)
 
     def _arrive(
         self, moment: Moment | None, kind: StopKind, hit: Hit | None = None

@@ -340,3 +340,32 @@ def fuzz_stub(count: int, seed: int, images: Path | None = None) -> int:
 
 def test_a_sample_of_the_fuzz(images: Path) -> None:
     assert fuzz_stub(3000, 2, images) > 300
+
+
+def test_what_was_written_is_still_there_after_going_back_and_on(images: Path) -> None:
+    """A run from the past comes by the change again; twice changed, one after the other."""
+    with VM(images / "hello.elf", memory="4M") as vm:
+        session = Session(vm, interval=1000)
+        stub, ends = Stub(Target(session)), []
+        for number in (1, 2):
+            session.step(5000)
+            assert ask(stub, f"M20000{number:x},1:4{number}") == b"OK"
+            assert ask(stub, f"P{NUMBER['r15']:x}=0{number}00000000000000") == b"OK"
+            ends.append((session.now, vm.digest()))
+        session.step(3000)
+        last = session.now, vm.digest()
+        for back in (1, 2999, 3000, 3001, 6000, 8000, 8001, 12000):
+            session.reverse_step(back)
+            session.goto(last[0])
+            assert vm.digest() == last[1], back
+        for moment, digest in reversed(ends):
+            session.goto(moment)
+            assert vm.digest() == digest
+        session.goto_step(4999)
+        assert ask(stub, "m200001,2") == b"0000"
+        session.step()
+        assert ask(stub, "m200001,2") == b"4100"
+        session.step(5000)
+        assert ask(stub, "m200001,2") == b"4142"
+        session.reverse_resume()
+        assert ask(stub, "m200001,2") == b"0000"
