@@ -56,6 +56,9 @@ static int map_segment(struct tracer *t, uint64_t number)
     void *map = mmap(NULL, TRACE_SEGMENT, PROT_READ | PROT_WRITE, MAP_SHARED, t->descriptor, (off_t)(TRACE_HEADER + (place - 1) * TRACE_SEGMENT));
     if (map == MAP_FAILED)
         return errno;
+#ifdef MADV_POPULATE_WRITE         /* Linux 5.14: a page fault less for every ten exits */
+    madvise(map, TRACE_SEGMENT, MADV_POPULATE_WRITE);
+#endif
     t->map = map;
     t->segment = t->counters.segments = number;
     t->used = SEGMENT_HEAD;

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 from hwmodel.cpu.unicorn import ffi, lib
@@ -129,12 +130,7 @@ class Recorder:
 
     def note(self) -> Callable[[int, int, int, int, int], None]:
         """Return `note(kind, vcpu, a, b, c)`, for whoever has something to tell."""
-        native, write = self._native, lib.engine_trace_note
-
-        def note(kind: int, vcpu: int, a: int, b: int, c: int) -> None:
-            write(native, kind, vcpu, a, b, c)
-
-        return note
+        return partial(lib.engine_trace_note, self._native)
 
     def counters(self) -> Counters:
         """Return what was written and lost so far."""

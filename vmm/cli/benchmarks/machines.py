@@ -8,10 +8,17 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmm.cli.benchmarks.marks import MarkReader
 from vmm.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vmm import VM
 
 MEMORY = "128M"
 QEMU = "qemu-system-x86_64"
@@ -31,12 +38,18 @@ def image(name: str) -> Path:
     raise UsageError(f"the guest image {name} has not been built; run make dev")
 
 
-def on_ring1(name: str, percent: int) -> dict[str, float]:
-    """Run an image through the normal VM loop; `percent` scales its repetitions."""
+def on_ring1(
+    name: str, percent: int, watched: "Callable[[VM], AbstractContextManager[None]] | None" = None
+) -> dict[str, float]:
+    """Run an image through the normal VM loop; `percent` scales its repetitions.
+
+    `watched(vm)` is entered around the run.
+    """
     from vmm import VM
 
     marks = MarkReader(time.process_time)
-    with VM(image(name), memory=MEMORY, cmdline=str(percent), serial_output=marks.feed) as vm:
+    vm = VM(image(name), memory=MEMORY, cmdline=str(percent), serial_output=marks.feed)
+    with vm, nullcontext() if watched is None else watched(vm):
         vm.run()
     return marks.seconds
 

@@ -19,6 +19,22 @@ from vmm.vm import VM
 Write = Callable[[int, int, int, int, int], None]
 """note(kind, vCPU, a, b, c)."""
 
+# Plain numbers: a member of an enumeration costs its conversion each time.
+_ACCEPT: Final = int(Note.ACCEPT)
+_EOI: Final = int(Note.EOI)
+_HALT: Final = int(Note.HALT)
+_IDLE: Final = int(Note.IDLE)
+_KICK: Final = int(Note.KICK)
+_LINE: Final = int(Note.LINE)
+_MMIO_READ: Final = int(Note.MMIO_READ)
+_MMIO_WRITE: Final = int(Note.MMIO_WRITE)
+_MSI: Final = int(Note.MSI)
+_PORT_IN: Final = int(Note.PORT_IN)
+_PORT_OUT: Final = int(Note.PORT_OUT)
+_SWITCH: Final = int(Note.SWITCH)
+_VIRTIO_INTERRUPT: Final = int(Note.VIRTIO_INTERRUPT)
+_VIRTIO_NOTIFY: Final = int(Note.VIRTIO_NOTIFY)
+_WAKE: Final = int(Note.WAKE)
 _TIMER_PIN: Final = 2
 _NOT_THERE: Final = object()
 
@@ -70,13 +86,13 @@ class Taps:
             value = read_port(port, size)
             depth -= 1
             if not depth:
-                write(Note.PORT_IN, scheduler.current.index, port, size, value)
+                write(_PORT_IN, scheduler.current.index, port, size, value)
             return value
 
         def port_out(port: int, size: int, value: int) -> None:
             nonlocal depth
             if not depth:
-                write(Note.PORT_OUT, scheduler.current.index, port, size, value)
+                write(_PORT_OUT, scheduler.current.index, port, size, value)
             depth += 1
             write_port(port, size, value)
             depth -= 1
@@ -84,11 +100,11 @@ class Taps:
         def load(cpu: int, address: int, size: int) -> int:
             value = read_memory(cpu, address, size)
             if not board.lapics[cpu].covers(address):  # which notes it itself
-                write(Note.MMIO_READ, cpu, address, size, value)
+                write(_MMIO_READ, cpu, address, size, value)
             return value
 
         def store(cpu: int, address: int, size: int, value: int) -> None:
-            write(Note.MMIO_WRITE, cpu, address, size, value & _MASK64)
+            write(_MMIO_WRITE, cpu, address, size, value & _MASK64)
             write_memory(cpu, address, size, value)
 
         self._tap(ports, "read", port_in)
@@ -102,15 +118,15 @@ class Taps:
         def halts() -> None:
             halt()
             if vcpu.activity is Activity.HALTED:
-                write(Note.HALT, vcpu.index, 0, 0, 0)
+                write(_HALT, vcpu.index, 0, 0, 0)
 
         def starts(activity: Activity) -> None:
             start(activity)
             if activity is Activity.RUNNING:
-                write(Note.WAKE, vcpu.index, 0, 0, 0)
+                write(_WAKE, vcpu.index, 0, 0, 0)
 
         def kicks() -> None:
-            write(Note.KICK, self._running(), vcpu.index, 0, 0)
+            write(_KICK, self._running(), vcpu.index, 0, 0)
             kick()
 
         self._tap(vcpu, "halt", halts)
@@ -122,17 +138,17 @@ class Taps:
         read = lapic.read
 
         def accepts(message: Message) -> bool:
-            write(Note.ACCEPT, cpu, message.mode, message.vector, message.level_triggered)
+            write(_ACCEPT, cpu, message.mode, message.vector, message.level_triggered)
             return accept(message)
 
         def writes(offset: int, value: int) -> None:
             if offset == Reg.EOI and (vector := lapic.page.highest(Reg.ISR)) >= 0:
-                write(Note.EOI, cpu, vector, 0, 0)
+                write(_EOI, cpu, vector, 0, 0)
             write_register(offset, value)
 
         def reads(offset: int, size: int) -> int:
             value = read(offset, size)
-            write(Note.MMIO_READ, cpu, (lapic.base & _PAGE) + offset, size, value)
+            write(_MMIO_READ, cpu, (lapic.base & _PAGE) + offset, size, value)
             return value
 
         self._tap(lapic, "read", reads)
@@ -145,11 +161,11 @@ class Taps:
 
         def pin(number: int, level: bool) -> None:
             line = 0 if number == _TIMER_PIN else number
-            write(Note.LINE, self._running(), line, level, 0)
+            write(_LINE, self._running(), line, level, 0)
             set_pin(number, level)
 
         def sends(address: int, data: int) -> None:
-            write(Note.MSI, self._running(), address & _MASK64, data & _MASK64, 0)
+            write(_MSI, self._running(), address & _MASK64, data & _MASK64, 0)
             message(address, data)
 
         self._tap(ioapic, "set_pin", pin)
@@ -159,11 +175,11 @@ class Taps:
         write, notify, interrupt = self._write, end.device.notify, end.transport.queue_interrupt
 
         def notifies(queue: int) -> None:
-            write(Note.VIRTIO_NOTIFY, self._running(), number, queue & _MASK64, 0)
+            write(_VIRTIO_NOTIFY, self._running(), number, queue & _MASK64, 0)
             notify(queue)
 
         def interrupts(queue: int) -> None:
-            write(Note.VIRTIO_INTERRUPT, self._running(), number, queue, 0)
+            write(_VIRTIO_INTERRUPT, self._running(), number, queue, 0)
             interrupt(queue)
 
         self._tap(end.device, "notify", notifies)
@@ -174,14 +190,14 @@ class Taps:
         switch, pass_time = scheduler.switch, scheduler.pass_time
 
         def switches(vcpu: Vcpu) -> None:
-            write(Note.SWITCH, self._running(), scheduler.current.index, vcpu.index, 0)
+            write(_SWITCH, self._running(), scheduler.current.index, vcpu.index, 0)
             switch(vcpu)
 
         def passes(event: int | None, limit: int) -> bool:
             before = clock.now
             going = pass_time(event, limit)
             if clock.now != before:
-                write(Note.IDLE, self._running(), clock.now - before, 0, 0)
+                write(_IDLE, self._running(), clock.now - before, 0, 0)
             return going
 
         self._tap(scheduler, "switch", switches)
