@@ -300,6 +300,9 @@ int engine_trace_start(struct engine *engine, int descriptor, uint64_t segments)
 int engine_sums_start(struct engine *engine);      /* 0, or errno */
 const struct exit_sum *engine_sums(const struct engine *engine, uint32_t *room);   /* count 0: an empty place */
 void engine_trace_note(struct engine *engine, uint32_t note, uint32_t vcpu, uint64_t a, uint64_t b, uint64_t c);
+/* Note plain accesses (IN, OUT, the MOVs of the decode assist) without being told: software then notes others only. `ram`:
+ * up to four pieces of guest memory, first address and end; an EPT violation there is no device's. */
+void engine_trace_derive(struct engine *engine, const uint64_t ram[8]);
 const struct trace_counters *engine_trace_counters(const struct engine *engine);   /* NULL: nothing is attached */
 void engine_trace_stop(struct engine *engine);
 

@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 
 enum { SEGMENT_HEAD = 16, ALLOCATED_AT_ONCE = 4 };
-enum { SUM_EXITS, SUM_MMIO, SUM_PORTS };
 enum { INTERRUPTION_TYPE = 7 << 8, TYPE_NMI = 2 << 8, TYPE_EXCEPTION = 3 << 8 };
 
 /* ---- the file ---- */
@@ -92,67 +91,82 @@ static uint64_t head(enum trace_kind kind, unsigned words, uint32_t vcpu, uint32
     return (uint64_t)kind | (uint64_t)words << 8 | (uint64_t)vcpu << 16 | (uint64_t)note << 32;
 }
 
-/* ---- the sums ---- */
+/* ---- plain accesses: what software need not tell ---- */
 
-/* The place of one event, found or made; NULL when there are too many different ones. */
-static struct exit_sum *find_sum(struct tracer *t, uint32_t event, uint64_t key, uint32_t writes, uint32_t vcpu)
+/* Words of a note: head, cycle, a, b, c. */
+static void write_note(struct tracer *t, uint32_t note, uint32_t vcpu, uint64_t now, uint64_t a, uint64_t b, uint64_t c)
 {
-    uint64_t hash = (key * 8 + event * 2 + writes + ((uint64_t)vcpu << 56)) * 0x9e3779b97f4a7c15ull >> 40;
-    for (uint32_t tries = 0; tries < 64; tries++) {
-        struct exit_sum *s = &t->sums[(hash + tries) % SUMS];
-        if (!s->taken)
-            *s = (struct exit_sum){.key = key, .event = event, .writes = writes, .vcpu = vcpu, .taken = 1, .least = ~0ull};
-        if (s->key == key && s->event == event && s->writes == writes && s->vcpu == vcpu)
-            return s;
+    enum { WORDS = 5 };
+    uint64_t *w = room(t, WORDS);
+    if (!w)
+        return;
+    w[0] = head(TRACE_NOTE, WORDS, vcpu, note);
+    w[1] = now;
+    w[2] = a;
+    w[3] = b;
+    w[4] = c;
+    commit(t, WORDS);
+}
+
+/* Memory that is swapped out is no device. */
+static bool is_ram(const struct tracer *t, uint64_t gpa)
+{
+    for (int k = 0; k < 8; k += 2)
+        if (gpa >= t->ram[k] && gpa < t->ram[k + 1])
+            return true;
+    return false;
+}
+
+static uint64_t low_bytes(uint64_t value, uint64_t size) { return size >= 8 ? value : value & ((1ull << size * 8) - 1); }
+
+static void access_begins(struct tracer *t, uint32_t n, uint64_t now, uint32_t note, uint64_t address, uint32_t size, uint64_t value)
+{
+    if (t->sums)
+        sum_access(t, n, now, note, address);
+    write_note(t, note, n, now, address, size, value);
+}
+
+static void answer_awaited(struct tracer *t, uint32_t n, uint64_t now, uint32_t note, uint64_t address, uint32_t size, uint32_t reg)
+{
+    struct since_exit *s = &t->since[n];
+    if (t->sums)
+        sum_access(t, n, now, note, address);
+    s->answers = true;
+    s->note = note;
+    s->address = address;
+    s->size = size;
+    s->reg = reg;
+}
+
+static void derive_access(struct engine *e, uint32_t n)
+{
+    enum { IS_IN = 1 << 3, STRING = 1 << 4 };
+    struct tracer *t = e->tracer;
+    const struct vcpu *v = e->vcpu;
+    const struct exit_record *x = &e->exit;
+    uint64_t q = x->qualification, now = x->cycles;
+    if (x->reason == EXIT_IO_INSTRUCTION && !(q & STRING)) {
+        uint32_t size = (uint32_t)(q & 7) + 1;
+        if (q & IS_IN)
+            answer_awaited(t, n, now, NOTE_PORT_IN, q >> 16, size, RAX);
+        else
+            access_begins(t, n, now, NOTE_PORT_OUT, q >> 16, size, low_bytes(v->gpr[RAX], size));
+    } else if (x->reason == EXIT_EPT_VIOLATION && v->mov_size && !is_ram(t, x->guest_physical)) {
+        uint32_t size = (uint32_t)v->mov_size;
+        if (v->mov_writes)
+            access_begins(t, n, now, NOTE_MMIO_WRITE, x->guest_physical, size, v->mov_value);
+        else
+            answer_awaited(t, n, now, NOTE_MMIO_READ, x->guest_physical, size, (uint32_t)v->mov_register);
     }
-    t->counters.sums_lost++;
-    return NULL;
 }
 
-static void add_sum(struct exit_sum *s, uint64_t cycles)
+static void tell_answer(struct tracer *t, uint32_t n, uint64_t now, const struct vcpu *v)
 {
-    if (!s)
+    struct since_exit *s = &t->since[n];
+    if (!s->answers)
         return;
-    s->count++;
-    s->cycles += cycles;
-    s->least = cycles < s->least ? cycles : s->least;
-    s->most = cycles > s->most ? cycles : s->most;
-    double delta = (double)cycles - s->mean;       /* Welford */
-    s->mean += delta / (double)s->count;
-    s->squares += delta * ((double)cycles - s->mean);
-}
-
-static void sum_enter(struct tracer *t, uint32_t vcpu, uint64_t now)
-{
-    struct since_exit *s = &t->since[vcpu];
-    if (!s->out)
-        return;
-    add_sum(find_sum(t, SUM_EXITS, s->reason, 0, vcpu), now - s->at);
-    add_sum(s->access, now - s->accessed);
-    s->out = false;
-    s->access = NULL;
-}
-
-static void sum_exit(struct tracer *t, uint32_t vcpu, uint64_t now, uint64_t reason)
-{
-    t->since[vcpu] = (struct since_exit){.out = true, .reading = true, .at = now, .reason = reason};
-}
-
-/* A port's time is from the access to the entry, that of a read of memory from the exit to the access, of a write from
- * the access to the entry: what perf kvm stat makes of kvm_pio and kvm_mmio. */
-static void sum_access(struct tracer *t, uint32_t vcpu, uint64_t now, uint32_t note, uint64_t key)
-{
-    struct since_exit *s = &t->since[vcpu];
-    if (!s->out)
-        return;
-    if (note == NOTE_MMIO_READ) {
-        if (s->reading)
-            add_sum(find_sum(t, SUM_MMIO, key, 0, vcpu), now - s->at);
-        s->reading = false;
-        return;
-    }
-    s->access = find_sum(t, note == NOTE_MMIO_WRITE ? SUM_MMIO : SUM_PORTS, key, note != NOTE_PORT_IN, vcpu);
-    s->accessed = now;
+    s->answers = false;
+    write_note(t, s->note, n, now, s->address, s->size, low_bytes(v->gpr[s->reg], s->size));
 }
 
 /* ---- what happens ---- */
@@ -215,6 +229,7 @@ void trace_enter(struct engine *e)
     look_at_ledger(e);
     t->counters.price[LEDGER_ENTRY] = t->spent[LEDGER_ENTRY];
     count_injection(t, event);
+    tell_answer(t, n, now - t->spent[LEDGER_ENTRY], v);
     if (t->sums)
         sum_enter(t, n, now);
     uint64_t *w = room(t, WORDS);
@@ -247,17 +262,12 @@ static uint64_t moved(const struct engine *e) { return e->vcpu->gpr[e->exit.qual
  * interruption and IDT-vectoring information each with its error code, length and instruction information, RIP, RAX,
  * RBX, RCX, RDX, RSI, the register of a CR access, page walks so far, references so far, 16 bytes of
  * code (the last says how many are valid), CS base with the code size (39:32) and CPL (47:40), the ledger. */
-void trace_exit(struct engine *e)
+static void write_exit(struct engine *e, uint32_t n)
 {
     enum { WORDS = 23 + SPENT_WORDS };
     struct tracer *t = e->tracer;
     const struct vcpu *v = e->vcpu;
     const struct exit_record *x = &e->exit;
-    uint32_t n = number_of(t, v);
-    look_at_ledger(e);
-    keep_price(t);
-    if (t->sums && (exit_code(x) & 0xffff) < REASONS)
-        sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
     uint64_t *w = room(t, WORDS);
     if (!w)
         return;
@@ -287,6 +297,20 @@ void trace_exit(struct engine *e)
     w[22] = (uint32_t)v->field[VMCS_GUEST_CS_BASE] | v->code_size << 32 | v->cpl << 40;
     put_spent(t, &w[23]);
     commit(t, WORDS);
+}
+
+void trace_exit(struct engine *e)
+{
+    struct tracer *t = e->tracer;
+    const struct exit_record *x = &e->exit;
+    uint32_t n = number_of(t, e->vcpu);
+    look_at_ledger(e);
+    keep_price(t);
+    if (t->sums && (exit_code(x) & 0xffff) < REASONS)
+        sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
+    write_exit(e, n);
+    if (t->derives)
+        derive_access(e, n);
 }
 
 /* ---- from outside ---- */
@@ -334,24 +358,23 @@ const struct exit_sum *engine_sums(const struct engine *e, uint32_t *room)
     return *room ? e->tracer->sums : NULL;
 }
 
-/* Words of a note: head, cycle, a, b, c. */
 void engine_trace_note(struct engine *e, uint32_t note, uint32_t vcpu, uint64_t a, uint64_t b, uint64_t c)
 {
-    enum { WORDS = 5 };
     struct tracer *t = e->tracer;
     if (!t || vcpu >= TRACE_VCPUS)
         return;
     if (t->sums && note <= NOTE_MMIO_WRITE)
         sum_access(t, vcpu, cycles_now(e), note, a);
-    uint64_t *w = room(t, WORDS);
-    if (!w)
+    write_note(t, note, vcpu, cycles_now(e), a, b, c);
+}
+
+void engine_trace_derive(struct engine *e, const uint64_t ram[8])
+{
+    struct tracer *t = tracer_of(e);
+    if (!t)
         return;
-    w[0] = head(TRACE_NOTE, WORDS, vcpu, note);
-    w[1] = cycles_now(e);
-    w[2] = a;
-    w[3] = b;
-    w[4] = c;
-    commit(t, WORDS);
+    t->derives = true;
+    memcpy(t->ram, ram, sizeof t->ram);
 }
 
 const struct trace_counters *engine_trace_counters(const struct engine *e) { return e->tracer ? &e->tracer->counters : NULL; }

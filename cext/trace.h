@@ -21,6 +21,9 @@ struct since_exit {
     bool out, reading;             /* it has exited; and has read no device's memory since */
     uint64_t at, reason;
     struct exit_sum *access;       /* the port or memory that it accessed, from `accessed` on */
+    bool answers;                  /* a plain IN or a load is under way: its value is that of a register at the entry */
+    uint32_t note, reg, size;
+    uint64_t address;
     uint64_t accessed;
 };
 
@@ -29,6 +32,8 @@ struct tracer {
     uint32_t last;                 /* the vCPU found last */
     /* the file */
     bool writes;
+    bool derives;                  /* plain accesses are noted here, from registers; software notes the others */
+    uint64_t ram[8];               /* guest-physical first and end of each piece of memory */
     int descriptor;
     uint64_t first, limit, segment;    /* offset of segment 1; how many there may be (0: any); the number of the mapped one */
     uint64_t allocated;            /* segments that the file has room for */
@@ -45,5 +50,10 @@ struct tracer {
 void trace_enter(struct engine *e);
 void trace_exit(struct engine *e);
 void trace_free(struct engine *e);
+
+/* sums.c */
+void sum_enter(struct tracer *t, uint32_t vcpu, uint64_t now);
+void sum_exit(struct tracer *t, uint32_t vcpu, uint64_t now, uint64_t reason);
+void sum_access(struct tracer *t, uint32_t vcpu, uint64_t now, uint32_t note, uint64_t key);
 
 #endif

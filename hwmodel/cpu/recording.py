@@ -4,7 +4,7 @@ The C side is cext/trace.c; `vmm.observe.trace.records` reads the file. Nothing 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -119,6 +119,15 @@ class Recorder:
         """Keep sums of what exits cost."""
         if error := lib.engine_sums_start(self._native):
             raise OSError(error, os.strerror(error))
+
+    def derive(self, ram: Sequence[tuple[int, int]]) -> None:
+        """Note plain port and memory accesses in C; `ram` are (start, end) of guest memory.
+
+        For VT-x, where the exit and the decode assist tell all of them; others are still to be
+        noted by software.
+        """
+        flat = [edge for piece in ram[:4] for edge in piece]
+        lib.engine_trace_derive(self._native, flat + [0] * (8 - len(flat)))
 
     def sums(self) -> Iterator[Sum]:
         """Return the sums so far, in no order."""

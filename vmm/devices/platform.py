@@ -43,6 +43,7 @@ from vmm.devices.acpi_pm import SIZE, AcpiPm
 from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
 from vmm.devices.debugcon import DebugConsole
 from vmm.devices.device import Clock, Device, State, Untimed
+from vmm.devices.emulated import EmulatedAccesses
 from vmm.devices.exitport import ExitPort, ShutdownPort
 from vmm.devices.fwcfg import FwCfg
 from vmm.devices.i8042 import KeyboardController
@@ -138,12 +139,17 @@ class Board:
     lapics: list[LocalApic] = field(default_factory=list)
     backstage: list[Device] = field(default_factory=list)
     """What has events and a state but no address: the hypervisor's own."""
+    emulated: EmulatedAccesses = field(init=False)
     _devices: list[Device] = field(default_factory=list)
     _with_events: list[Device] = field(default_factory=list)
     _event: int | None = None
     _stale: bool = True
     looks: int = 0
     """How often the devices were asked for their next event: not while nobody touches one."""
+
+    def __post_init__(self) -> None:
+        """Give the emulator its own door."""
+        self.emulated = EmulatedAccesses(self)
 
     def read_memory(self, cpu: int, address: int, size: int) -> int:
         """MMIO read by processor `cpu`: its own local APIC first, then the bus."""

@@ -83,7 +83,7 @@ def _operand(code: bytes, bits: int) -> tuple[int, bool, bool] | None:
 
 def _from_device(vcpu: "Vcpu", gpa: int, size: int) -> bytes:
     return b"".join(
-        vcpu.board.read_memory(vcpu.index, at, width).to_bytes(width, "little")
+        vcpu.board.emulated.read(vcpu.index, at, width).to_bytes(width, "little")
         for at, width in pieces(gpa, size)
     )
 
@@ -91,7 +91,7 @@ def _from_device(vcpu: "Vcpu", gpa: int, size: int) -> bytes:
 def _to_device(vcpu: "Vcpu", gpa: int, data: bytes) -> None:
     for at, width in pieces(gpa, len(data)):
         value = int.from_bytes(data[at - gpa : at - gpa + width], "little")
-        vcpu.board.write_memory(vcpu.index, at, width, value)
+        vcpu.board.emulated.write(vcpu.index, at, width, value)
 
 
 def pieces(gpa: int, size: int) -> list[tuple[int, int]]:

@@ -72,7 +72,7 @@ class MachineView:
         """Read memory or a device; an aligned register in the page that exited is the hot way."""
         if linear & -_PAGE == self._page and size <= 8 and not linear % size:
             vcpu = self._vcpu
-            return vcpu.board.read_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size)
+            return vcpu.board.emulated.read(vcpu.index, self._gpa | linear & _PAGE - 1, size)
         data = b"".join(self._read(*part) for part in _parts(linear, size))
         return int.from_bytes(data, "little")
 
@@ -88,7 +88,7 @@ class MachineView:
         else:
             gpa = self._gpa | linear & _PAGE - 1
         return b"".join(
-            vcpu.board.read_memory(vcpu.index, at, width).to_bytes(width, "little")
+            vcpu.board.emulated.read(vcpu.index, at, width).to_bytes(width, "little")
             for at, width in pieces(gpa, size)
         )
 
@@ -96,11 +96,11 @@ class MachineView:
         """Write memory or a device; a range that crosses pages is checked as a whole first."""
         if linear & -_PAGE == self._page and size in _PLAIN and not linear % size:
             vcpu = self._vcpu
-            vcpu.board.write_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
+            vcpu.board.emulated.write(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
             return
         if linear & -_PAGE == self._page and size <= 8 and not linear % size:
             vcpu = self._vcpu
-            vcpu.board.write_memory(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
+            vcpu.board.emulated.write(vcpu.index, self._gpa | linear & _PAGE - 1, size, value)
             return
         data = value.to_bytes(size, "little")
         parts = _parts(linear, size)
@@ -126,7 +126,7 @@ class MachineView:
             gpa = self._gpa | linear & _PAGE - 1
         for at, width in pieces(gpa, len(data)):
             part = int.from_bytes(data[at - gpa : at - gpa + width], "little")
-            vcpu.board.write_memory(vcpu.index, at, width, part)
+            vcpu.board.emulated.write(vcpu.index, at, width, part)
 
     def check_write(self, linear: int, size: int, /) -> None:
         """Fault as `write` would."""
@@ -153,11 +153,11 @@ class MachineView:
 
     def port_in(self, port: int, size: int, /) -> int:
         """Read a port."""
-        return self._vcpu.board.ports.read(port, size)
+        return self._vcpu.board.emulated.port_in(port, size)
 
     def port_out(self, port: int, size: int, value: int, /) -> None:
         """Write a port."""
-        self._vcpu.board.ports.write(port, size, value)
+        self._vcpu.board.emulated.port_out(port, size, value)
 
 
 def _parts(linear: int, size: int) -> list[tuple[int, int]]:

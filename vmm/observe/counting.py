@@ -5,7 +5,7 @@ from typing import Any, Final
 from hwmodel.cpu.recording import Event, Note, Sum
 from vmm.observe.kvm_counters import kvm_counters
 from vmm.observe.perf_stat import PerfStat, SortKey, perf_stat
-from vmm.observe.trace.taps import Taps
+from vmm.observe.trace.taps import Taps, derive_in
 from vmm.vm import VM
 
 SCHEMA: Final = "ring1.stat/1"
@@ -33,7 +33,7 @@ class Counting:
                 halted.discard(vcpu)
                 self.woken += 1
 
-        self._taps: Final = Taps(vm, told)
+        self._taps: Final = Taps(vm, told, plain=not derive_in(vm, self._recorder))
 
     def sums(self) -> list[Sum]:
         """What was added up so far."""

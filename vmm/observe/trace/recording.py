@@ -18,7 +18,7 @@ from hwmodel.cpu.recording import HEADER_BYTES, SEGMENT_BYTES, Counters
 from vmm.errors import UsageError
 from vmm.observe.trace.convert import convert
 from vmm.observe.trace.header import Header, Place
-from vmm.observe.trace.taps import Taps, virtio_names
+from vmm.observe.trace.taps import Taps, derive_in, virtio_names
 from vmm.trace_options import TraceFile, TraceKind
 from vmm.vm import VM
 
@@ -75,7 +75,7 @@ class Recording:
                 f"--trace {str(file.target.path)!r} cannot be written: "
                 f"{(error.strerror or str(error)).lower()}; make room or name another disk"
             ) from None
-        self._taps: Final = Taps(vm, self._recorder.note())
+        self._taps: Final = Taps(vm, self._recorder.note(), plain=not derive_in(vm, self._recorder))
 
     def counters(self) -> Counters:
         """What was written and what was lost so far."""

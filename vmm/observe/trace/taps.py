@@ -7,8 +7,10 @@ records. Nobody recording, nothing is there: a run that is not observed pays not
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from hwmodel.cpu.recording import Note
+from hwmodel.cpu.recording import Note, Recorder
 from vmm.activity import Activity
+from vmm.boot.memmap import ram_slots
+from vmm.config import Mmu, Technique
 from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import Message
 from vmm.devices.lapic_registers import Reg
@@ -42,12 +44,15 @@ _NOT_THERE: Final = object()
 class Taps:
     """The taps of one VM. Put in at construction, taken out by remove()."""
 
-    def __init__(self, vm: VM, write: Write) -> None:
-        """Note everything that `Note` names."""
+    def __init__(self, vm: VM, write: Write, *, plain: bool = True) -> None:
+        """Note everything that `Note` names; plain accesses to devices only if `plain`."""
         self._vm: Final = vm
         self._write: Final = write
         self._put: Final[list[tuple[Any, str, object]]] = []
-        self._accesses()
+        if plain:
+            self._all_accesses()
+        else:
+            self._emulated_accesses()
         for vcpu in vm.vcpus:
             self._vcpu(vcpu)
             self._apic(vcpu.index, vcpu.lapic)
@@ -72,7 +77,36 @@ class Taps:
     def _running(self) -> int:
         return self._vm.scheduler.current.index
 
-    def _accesses(self) -> None:
+    def _emulated_accesses(self) -> None:
+        """Accesses of instructions that are emulated; the engine tells the plain ones itself."""
+        emulated, write = self._vm.board.emulated, self._write
+        board_in, board_out = emulated.port_in, emulated.port_out
+        board_read, board_write = emulated.read, emulated.write
+
+        def port_in(port: int, size: int) -> int:
+            value = board_in(port, size)
+            write(_PORT_IN, self._running(), port, size, value)
+            return value
+
+        def port_out(port: int, size: int, value: int) -> None:
+            write(_PORT_OUT, self._running(), port, size, value)
+            board_out(port, size, value)
+
+        def load(cpu: int, address: int, size: int) -> int:
+            value = board_read(cpu, address, size)
+            write(_MMIO_READ, cpu, address, size, value)
+            return value
+
+        def store(cpu: int, address: int, size: int, value: int) -> None:
+            write(_MMIO_WRITE, cpu, address, size, value & _MASK64)
+            board_write(cpu, address, size, value)
+
+        self._tap(emulated, "port_in", port_in)
+        self._tap(emulated, "port_out", port_out)
+        self._tap(emulated, "read", load)
+        self._tap(emulated, "write", store)
+
+    def _all_accesses(self) -> None:
         """Ports and device memory, as the handlers of exits use them; a bus calls itself too."""
         board, write, scheduler = self._vm.board, self._write, self._vm.scheduler
         ports = board.ports
@@ -99,8 +133,7 @@ class Taps:
 
         def load(cpu: int, address: int, size: int) -> int:
             value = read_memory(cpu, address, size)
-            if not board.lapics[cpu].covers(address):  # which notes it itself
-                write(_MMIO_READ, cpu, address, size, value)
+            write(_MMIO_READ, cpu, address, size, value)
             return value
 
         def store(cpu: int, address: int, size: int, value: int) -> None:
@@ -135,7 +168,6 @@ class Taps:
 
     def _apic(self, cpu: int, lapic: LocalApic) -> None:
         write, accept, write_register = self._write, lapic.accept, lapic.write_register
-        read = lapic.read
 
         def accepts(message: Message) -> bool:
             write(_ACCEPT, cpu, message.mode, message.vector, message.level_triggered)
@@ -146,12 +178,6 @@ class Taps:
                 write(_EOI, cpu, vector, 0, 0)
             write_register(offset, value)
 
-        def reads(offset: int, size: int) -> int:
-            value = read(offset, size)
-            write(_MMIO_READ, cpu, (lapic.base & _PAGE) + offset, size, value)
-            return value
-
-        self._tap(lapic, "read", reads)
         self._tap(lapic, "accept", accepts)
         self._tap(lapic, "write_register", writes)
 
@@ -205,10 +231,17 @@ class Taps:
 
 
 _MASK64: Final = (1 << 64) - 1
-_PAGE: Final = _MASK64 & -0x1000
 
 
 def virtio_names(vm: VM) -> Iterator[str]:
     """Yield the names of the virtio devices, by the numbers that notes give them."""
     for end in virtio_ends(vm.board):
         yield end.device.name
+
+
+def derive_in(vm: VM, recorder: Recorder) -> bool:
+    """Have the engine tell plain accesses by itself, where it can; whether it does."""
+    derives = vm.config.technique is Technique.VTX and vm.config.mmu is Mmu.EPT
+    if derives:
+        recorder.derive([(at, at + size) for at, size in ram_slots(vm.config.memory)])
+    return derives

@@ -79,7 +79,7 @@ def test_the_line_is_that_of_ftrace(tmp_path: Path) -> None:
     first, second, *_ = [line for line in text.splitlines() if not line.startswith("#")]
     assert first.startswith("       CPU 0/KVM-1000    [000] d....     0.000000: kvm_exit: vcpu 0 ")
     assert second.startswith(
-        "       CPU 0/KVM-1000    [000] .....     0.000001: kvm_pio: pio_write"
+        "       CPU 0/KVM-1000    [000] .....     0.000000: kvm_pio: pio_write"
     )
 
 
