@@ -184,6 +184,7 @@ def test_on_the_command_line(
         (["--key", "x"], "--key 'x' is not one of sample, time"),
         (["--vcpu", "1"], "--vcpu 1 is not there; give 0 to 0"),
         (["--nonsense"], "No such option: --nonsense"),
+        (["--unknown-costs"], "--unknown-costs is not built yet"),
         (["--memory", "1"], "--memory"),
     ],
 )
