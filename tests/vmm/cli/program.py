@@ -49,9 +49,10 @@ class PretendedVM:
         poll_input: Callable[[], bytes],
         wait_idle: Callable[[float], None] | None,
         log: Callable[[str], None],
+        tape: object = None,
     ) -> None:
         assert image == config.image
-        del log
+        del log, tape
         plan_for(config)
         self.write, self.poll, self.wait = serial_output, poll_input, wait_idle
         self.interrupted: str | None = None
