@@ -5,14 +5,15 @@
  * like with predicate 7 (ordered) run as CMPXCHG16B. PHADD and PHSUB of a register with itself read what they have written.
  * PDEP of 32 bits takes 64 bits of its mask. CMPXCHG of 32 bits writes a destination register although the comparison failed.
  * LOCK is taken before instructions that refuse it, and LOCK NEG leaves other flags. EMMS leaves TOP. PCMPESTRI and PCMPESTRM
- * with a length of -2^31 read before an array of the host's: this one must never run.
+ * with a length of -2^31 read before an array of the host's: this one must never run. PCMPISTRI and PCMPISTRM, equal ordered,
+ * miss matches that the end of the string cuts short.
  */
 #include "defects.h"
 
 enum { FLAG_CF = 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_OF = 1 << 11,
        STATUS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF };
 
-enum { ORDERED = 7 };
+enum { ORDERED = 7, EQUAL_ORDERED = 0xc };
 
 static struct head head_of(const uint8_t *code, const uint8_t *opcode)
 {
@@ -79,7 +80,9 @@ static bool has_sse_defect(const struct engine *e, const uint8_t *code, size_t s
         return (code[size - 1] & 7) == ORDERED;
     if (o[1] == 0xb1)
         return left > 2 && o[2] >> 6 == 3 && in_64bit_code(e) && !h.word && !(h.rex & 8);
-    return (o[1] == 0x3a && (o[2] == 0x60 || o[2] == 0x61) && h.word) || is_own_horizontal(h, o, left);
+    if (o[1] == 0x3a && h.word && (o[2] == 0x62 || o[2] == 0x63))
+        return (code[size - 1] & EQUAL_ORDERED) == EQUAL_ORDERED;
+    return (o[1] == 0x3a && h.word && (o[2] == 0x60 || o[2] == 0x61)) || is_own_horizontal(h, o, left);
 }
 
 /* `code` of `size` bytes with its opcode at `o`. */
@@ -264,7 +267,7 @@ bool do_defect(struct engine *e, const struct insn *i, bool *handled)
         return exchange32(e, i);
     if (o[1] == 0x38)
         return own_horizontal(e, i, h.word, o[2]);
-    return o[1] == 0x3a ? compare_strings(e, i, h.rex & 8, o[2] == 0x60) : shift_double(e, i);
+    return o[1] == 0x3a ? compare_strings(e, i, h.rex & 8, o[2]) : shift_double(e, i);
 }
 
 /* ---- read-modify-write ---- */

@@ -16,5 +16,5 @@ void set_status(struct engine *e, uint64_t defined, uint64_t flags);
 bool emms(struct engine *e, const struct insn *i);
 bool own_horizontal(struct engine *e, const struct insn *i, bool wide, uint8_t op);
 bool compare_ordered(struct engine *e, const struct insn *i, struct head h);
-bool compare_strings(struct engine *e, const struct insn *i, bool wide, bool masks);
+bool compare_strings(struct engine *e, const struct insn *i, bool wide, uint8_t opcode);
 #endif

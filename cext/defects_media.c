@@ -178,19 +178,30 @@ static void put_mask(struct engine *e, const struct strings *s, uint32_t mask)
     lib.uc_reg_write(e->uc, UC_X86_REG_XMM0, out);
 }
 
-bool compare_strings(struct engine *e, const struct insn *i, bool wide, bool masks)
+/* Without explicit lengths a string ends at its first zero. */
+static unsigned implicit_length(const int32_t *elements, unsigned most)
+{
+    unsigned n = 0;
+    while (n < most && elements[n])
+        n++;
+    return n;
+}
+
+/* PCMPESTRM, PCMPESTRI, PCMPISTRM, PCMPISTRI by their opcodes, 60 to 63. */
+bool compare_strings(struct engine *e, const struct insn *i, bool wide, uint8_t opcode)
 {
     struct strings s = {.control = (uint8_t)i->immediate, .count = i->immediate & 1 ? 8 : 16};
     uint8_t ours[16], other[16];
     if (media_refuses(e) || !load_xmm(e, i, 16, other))
         return false;
     lib.uc_reg_read(e->uc, UC_X86_REG_XMM0 + i->modrm_reg, ours);
-    s.lengths[0] = explicit_length(e->core->regs[RAX], wide, s.count);
-    s.lengths[1] = explicit_length(e->core->regs[RDX], wide, s.count);
     spread(s.one, ours, s.control);
     spread(s.two, other, s.control);
+    bool implicit = opcode >= 0x62;
+    s.lengths[0] = implicit ? implicit_length(s.one, s.count) : explicit_length(e->core->regs[RAX], wide, s.count);
+    s.lengths[1] = implicit ? implicit_length(s.two, s.count) : explicit_length(e->core->regs[RDX], wide, s.count);
     uint32_t mask = matches(&s);
-    if (masks)
+    if (!(opcode & 1))
         put_mask(e, &s, mask);
     else
         e->core->regs[RCX] = !mask ? s.count : s.control & 0x40 ? 31 - (unsigned)__builtin_clz(mask) : (unsigned)__builtin_ctz(mask);

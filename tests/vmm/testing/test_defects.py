@@ -129,6 +129,17 @@ def test_explicit_string_compares(
     assert guest.regs.rflags & (CF | OF | ZF | SF | AF | PF) == flags
 
 
+@pytest.mark.parametrize(("needle", "rcx"), [(b"op", 14), (b"pq", 15), (b"q", 16), (b"abc", 0)])
+def test_a_match_that_the_end_cuts_short(guest: Guest, needle: bytes, rcx: int) -> None:
+    """PCMPISTRI, equal ordered: the last bytes match a beginning of the needle."""
+    guest.reset(LONG)
+    guest.set_xmm(1, int.from_bytes(needle, "little"))
+    guest.set_xmm(2, int.from_bytes(b"abcdefghijklmnop", "little"))
+    guest.asm("pcmpistri xmm1, xmm2, 0x0c")
+    guest.run()
+    assert guest.regs.rcx == rcx
+
+
 def test_horizontal_sums_of_a_register_with_itself(guest: Guest) -> None:
     guest.reset(LONG)
     guest.set_xmm(1, 0x0008000700060005_0004000300020001)

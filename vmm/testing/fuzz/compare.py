@@ -130,7 +130,7 @@ def _denormals(ours: State, theirs: State, program: Program) -> Pair:
 
 
 _X87_CONSTANTS: Final = frozenset(range(0xE9, 0xEE))
-_X87_WRONG: Final = frozenset((0xF4, 0xF5, 0xF8, 0xFC, 0xFD))
+_X87_WRONG: Final = frozenset((0xE5, 0xF4, 0xF5, 0xF8, 0xFC, 0xFD))
 _FCW_ROUNDING: Final = 0xC00
 
 
@@ -139,13 +139,29 @@ def _x87_results(ours: State, theirs: State, program: Program) -> Pair:
     constants in another rounding.
     """
     rounds = _number(program.start.fx, 0, 2) & _FCW_ROUNDING
-    if not any(_is_wrong_x87(code, rounds) for code in program.instructions):
+    wrong = any(_is_wrong_x87(code, rounds) for code in program.instructions)
+    if not wrong and not _has_odd_operand(program):
         return ours, theirs
     fx = _patched(ours, _FSW, theirs.fx[_FSW:_XMM])
+    if ours.windows != theirs.windows:  # what was stored wrong may have been loaded
+        fx = replace(fx, gpr=theirs.gpr)
     done = replace(fx, windows=theirs.windows, rflags=theirs.rflags)
     if ours.vector == theirs.vector == PAGE_FAULT:
         done = replace(done, error=theirs.error, address=theirs.address)
     return done, theirs
+
+
+def _has_odd_operand(program: Program) -> bool:
+    """Whether x87 works on a denormal, an unsupported format or a signaling NaN."""
+    if not any(0xD8 <= opcode_of(code)[1][0] <= 0xDF for code in program.instructions):
+        return False
+    images = (program.start.fx[_ST + 16 * n : _ST + 16 * n + 10] for n in range(8))
+    return any(_is_odd(_number(image, 8, 2) & 0x7FFF, _number(image, 0, 8)) for image in images)
+
+
+def _is_odd(exponent: int, mantissa: int) -> bool:
+    normal = mantissa >> 63 == 1 and 0 < exponent < 0x7FFF
+    return not normal and not (exponent == 0 and mantissa == 0)
 
 
 def _is_wrong_x87(code: bytes, rounds: int) -> bool:
@@ -174,9 +190,12 @@ def _sse_nan(ours: State, theirs: State, _program: Program) -> Pair:
     return replace(ours, fx=bytes(mine)), theirs
 
 
+_DOTS: Final = (b"\x0f\x3a\x40", b"\x0f\x3a\x41")
+
+
 def _dot_product(ours: State, theirs: State, program: Program) -> Pair:
     """DPPS adds its four products in another order."""
-    if not any(opcode_of(code)[1][:3] == b"\x0f\x3a\x40" for code in program.instructions):
+    if not any(opcode_of(code)[1][:3] in _DOTS for code in program.instructions):
         return ours, theirs
     return _patched(ours, _XMM, theirs.fx[_XMM : _XMM + 256]), theirs
 
@@ -212,7 +231,8 @@ def _half_done(ours: State, theirs: State, program: Program) -> Pair:
     if theirs.vector != PAGE_FAULT or ours.rip != theirs.rip:
         return ours, theirs
     code = _instruction_at(program, theirs.rip)
-    if code is None or opcode_of(code)[1][:1] != b"\x0f":
+    opcode = b"" if code is None else opcode_of(code)[1]
+    if opcode[:1] not in (b"\x0f", b"\xdb"):  # DB: FSTP of 80 bits
         return ours, theirs
     mine = _patched(ours, _XMM, theirs.fx[_XMM : _XMM + 256])
     return replace(mine, windows=theirs.windows), theirs

@@ -16,7 +16,6 @@ from vmm.testing.fuzz.stack87 import Stack
 
 _MASK64: Final = (1 << 64) - 1
 _RSP: Final = 4
-_TABLE_ROOM: Final = 0x2000 - 0x100  # XLAT reads up to 255 bytes on
 _ORDINARY: Final = DATA + WINDOWS[0]
 _BORDERS: Final = (0x1000, 0x2000, 0x3000, 0x4000)  # read-write, read-only, missing, read-write
 _OPERAND: Final = re.compile(r"([A-Z])(\d*)(a?)(!?)")
@@ -148,8 +147,6 @@ class Encoder:
         for word in self.form.implied:
             if _IMPLIED_REGISTER.get(word) in held:
                 raise UnfitError
-        if self.form.name == "xlat" and not 0 <= held.get(3, 0) - DATA < _TABLE_ROOM:
-            raise UnfitError
 
     # ---- operands ----
 
