@@ -79,7 +79,7 @@ def test_the_same_boot_however_it_is_held(cloud: Boot, way: dict[str, str], cpus
 
 @pytest.mark.slow
 def test_several_processors_boot_under_the_trap_technique(cloud: Boot) -> None:
-    """Their turns end elsewhere: a PAUSE loop is counted from the last entry, and there are more."""
+    """Their turns end elsewhere: PAUSE loops are counted from the last entry, and more come."""
     *_, text = outcome(cloud, cpus=4, technique="trap")
     assert re.search(r"Brought up 1 node, 4 CPUs", text), text[-2000:]
 
