@@ -330,7 +330,7 @@ struct cost cost_add(struct cost_run *r, const uint8_t *code, unsigned length)
         r->alone += timing->alone;
     }
     r->may_fuse = f->roles & FUSES;
-    struct cost c = {.last = crosses || f->roles & ENDS, .unknown = !timing->known, .address_size = e.address_size};
+    struct cost c = {.last = crosses || f->roles & ENDS, .unknown = timing->known ? 0 : (uint16_t)(1 << 15 | e.map << 8 | e.opcode), .address_size = e.address_size};
     if (is_repeated(&e)) {
         c = repeated(&e);
         r->alone += c.units;
@@ -339,4 +339,16 @@ struct cost cost_add(struct cost_run *r, const uint8_t *code, unsigned length)
     c.units = (uint16_t)(more < 65535 ? more : 65535);
     r->units += more;
     return c;
+}
+
+uint32_t cost_of_block(const char *table, const uint8_t *code, const uint8_t *lengths, uint32_t count, int bits)
+{
+    struct cost_run r;
+    const struct cost_table *t = cost_table(table);
+    if (!t)
+        return 0;
+    cost_begin(&r, t, bits, 0x100000);
+    for (uint32_t n = 0; n < count && n < STRETCH_MOST; code += lengths[n], n++)
+        cost_add(&r, code, lengths[n]);
+    return r.units;
 }

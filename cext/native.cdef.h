@@ -259,6 +259,13 @@ void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cyc
 int engine_set_costs(struct engine *engine, const char *table);
 /* Stop when so many instructions have retired, events delivered counted too. */
 void engine_limit_instructions(struct engine *engine, uint64_t most);
+/* Instructions without a row, which cost the stated default (hwmodel/timing/tables/overlay.toml): a specimen of each form,
+ * and in how many translated blocks it stood. Returns how many there are. */
+enum { UNKNOWN_COSTS = 64 };
+struct unknown_cost { uint8_t code[16]; uint32_t length, bits, blocks, form; };
+uint32_t engine_unknown_costs(const struct engine *engine, struct unknown_cost *to);
+/* Price `count` instructions, one after another from an address within a page; in 1/64 cycle, 0: no such table. */
+uint32_t cost_of_block(const char *table, const uint8_t *code, const uint8_t *lengths, uint32_t count, int bits);
 const char *cost_table_name(int index);            /* NULL behind the last */
 struct ledger *engine_ledger(struct engine *engine);       /* the headings sum to the clock */
 const struct engine_counters *engine_counters(const struct engine *engine);

@@ -85,9 +85,10 @@ struct engine {
     uint64_t settled;              /* guest time up to here is in the ledger, in cycles */
     struct ledger ledger;
     struct stretch base, carry;    /* where the running block began, if within a stretch; where the next one will */
-    struct stretch left_base;      /* as `base`, of the block that ran to its end last */
+    struct stretch left_base;      /* of the block before */
     struct cost_run pricing;       /* of the stretch that was last continued */
     struct rep rep;
+    struct unknown_costs unknown;
     uint32_t next_units;           /* price of the instruction that settle_block() stopped at */
     uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
     /* Unicorn */
@@ -393,5 +394,4 @@ static inline uint64_t retired_left(const struct engine *e)
 }
 static inline uint32_t length_at(const struct engine *e, const struct block *b, uint32_t n) { return e->lengths[b->lengths + n] & LENGTH_MASK; }
 static inline uint64_t *field(struct engine *e, int index) { return &e->vcpu->field[index]; }
-
 #endif

@@ -53,6 +53,27 @@ static struct cost price_next(struct engine *e, struct cost_run *r, const uint8_
     return c;
 }
 
+static void note_unknown(struct engine *e, const uint8_t *code, unsigned length, uint16_t form)
+{
+    struct unknown_cost *u = e->unknown.form;
+    for (uint32_t n = 0; n < e->unknown.count; n++, u++)
+        if (u->form == form) {
+            u->blocks++;
+            return;
+        }
+    if (e->unknown.count == UNKNOWN_COSTS || length > sizeof u->code)
+        return;
+    *u = (struct unknown_cost){.length = length, .bits = (uint32_t)code_bits(e), .blocks = 1, .form = form};
+    memcpy(u->code, code, length);
+    e->unknown.count++;
+}
+
+uint32_t engine_unknown_costs(const struct engine *e, struct unknown_cost *to)
+{
+    memcpy(to, e->unknown.form, e->unknown.count * sizeof *to);
+    return e->unknown.count;
+}
+
 void price_block(struct engine *e, struct block *b)
 {
     uint8_t code[4096 + 32];
@@ -65,6 +86,8 @@ void price_block(struct engine *e, struct block *b)
     for (uint32_t n = 0; n < b->total; n++) {
         unsigned length = length_at(e, b, n);
         struct cost c = at + length <= size ? price_next(e, &r, code + at, length) : (struct cost){.units = COST_UNIT, .last = true};
+        if (unlikely(c.unknown))
+            note_unknown(e, code + at, length, c.unknown);
         e->units[b->lengths + n] = c.units;
         e->lengths[b->lengths + n] |= c.last ? LAST_OF_STRETCH : 0;
         b->work += n < b->counted ? c.units : 0;

@@ -14,6 +14,9 @@ struct stretch {
     bool in_rep;                   /* the next one is a REP that has done at least one iteration */
 };
 
+/* Forms without a row that blocks were made of. */
+struct unknown_costs { uint32_t count; struct unknown_cost form[UNKNOWN_COSTS]; };
+
 /* The REP under way, as far as its iterations cost. */
 struct rep {
     uint64_t count;                /* RCX behind the last iteration that was booked or is free */

@@ -1,7 +1,8 @@
 """How fast an engine's clock goes, and how far it may: cost tables, a limit of instructions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hwmodel.cpu.unicorn import ffi, lib
@@ -15,6 +16,21 @@ def cost_tables() -> list[str]:
     while (name := lib.cost_table_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return names
+
+
+def block_cycles(table: str, code: bytes, lengths: Sequence[int], bits: int = 64) -> float:
+    """What the instructions of `code`, so many bytes each, cost in a row, in cycles."""
+    units = lib.cost_of_block(table.encode(), code, bytes(lengths), len(lengths), bits)
+    return float(units) / 64
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCost:
+    """A form that no table prices: an instruction of it, and how many blocks have one."""
+
+    code: bytes
+    bits: int
+    blocks: int
 
 
 class Pace:
@@ -35,6 +51,12 @@ class Pace:
         name = ffi.NULL if table is None else table.encode()
         if lib.engine_set_costs(self._engine, name):
             raise ValueError(f"no cost table {table!r}; there are: {', '.join(cost_tables())}")
+
+    def unknown_costs(self) -> list[UnknownCost]:
+        """Instructions without a row in the cost table, which took the default; by form."""
+        cells = ffi.new("struct unknown_cost[]", lib.UNKNOWN_COSTS)
+        count = lib.engine_unknown_costs(self._engine, cells)
+        return [UnknownCost(bytes(u.code)[: u.length], u.bits, u.blocks) for u in cells[0:count]]
 
     def passed(self) -> int:
         """Instructions retired and events delivered."""

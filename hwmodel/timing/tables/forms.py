@@ -103,6 +103,10 @@ _FUSING: Final = {"cmp", "test", "add", "sub", "and", "inc", "dec"}
 _MOVES: Final = {"mov", "movaps", "movapd", "movdqa", "movups", "movdqu", "movupd", "movzx"}
 _ZEROING: Final = {"xor", "sub", "xorps", "xorpd", "pxor", "psubb", "psubw", "psubd", "psubq",
                    "pcmpgtb", "pcmpgtw", "pcmpgtd"}  # fmt: skip
+# Scalar operations that leave the rest of their destination as it was, and so wait for it.
+_KEEPS_UPPER: Final = set(
+    "sqrtss sqrtsd rcpss rsqrtss roundss roundsd cvtsi2ss cvtsi2sd cvtss2sd cvtsd2ss".split()
+)
 # Manual, "System Instruction Reference" and what the engine carries out itself: nothing goes on past
 # these without waiting for them.
 _SYSTEM: Final = set(
@@ -131,6 +135,8 @@ class Disassembler:
 def specimen(slot: Slot) -> bytes:
     """Bytes of an instruction in this slot, with zeros behind."""
     rex = 0x40 | (8 if slot.size == 8 else 0) | 1 | (0 if slot.reg >= 0 else 4)
+    if slot.map == 0 and slot.opcode == 0x90:
+        rex &= ~1  # with REX.B it is no NOP
     field = slot.reg if slot.reg >= 0 else _REG & 7
     rm = (_BASE & 7) if slot.memory else _RM & 7
     modrm = bytes([(0x40 if slot.memory else 0xC0) | field << 3 | rm]) + b"\x40" * slot.memory
@@ -276,7 +282,7 @@ def _kinds(insn: Any, slot: Slot, roles: Role) -> Role:
     )
     if narrow and not roles & (Role.VECTOR_REG | Role.VECTOR_RM):
         kinds |= Role.MERGES
-    if name.startswith("cmov"):
+    if name.startswith("cmov") or name in _KEEPS_UPPER:
         kinds |= Role.READS_REG
     if name.startswith("f") and not name.startswith(("femms", "fxs", "fxr")):
         kinds |= Role.X87
@@ -297,6 +303,9 @@ def enumerate_forms() -> list[Form]:
     for slot in _slots(decoder):
         code = specimen(slot)
         insn = decoder.first(code)
+        if insn is None and slot.map == 1 and not slot.memory and slot.reg >= 0:
+            code = MANDATORY[slot.prefix] + bytes([0x0F, slot.opcode, 0xC0 | slot.reg << 3])
+            insn = decoder.first(code)  # LFENCE and its like want an r/m field of 0
         if insn is None or not _is_usable(insn, slot):
             continue
         modrm = _has_modrm(decoder, slot)
