@@ -223,11 +223,11 @@ static void remember_exit(struct engine *e)
     e->history[e->exit.sequence % HISTORY] = e->exit;
 }
 
-/* Where the hypervisor shadows page tables, one tells it of a device too. */
+/* Where the hypervisor shadows page tables (EPT is off), one tells it of a device too. */
 static bool is_page_fault(const struct engine *e)
 {
     const uint64_t hardware = 1ull << 31 | (uint64_t)EVENT_HARDWARE_EXCEPTION << 8 | 14;
-    return e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & ~0x800ull) == hardware;
+    return !e->mmu.eptp && e->exit.reason == EXIT_EXCEPTION_NMI && (e->exit.interruption_info & ~0x800ull) == hardware;
 }
 
 /* MOV between a register or an immediate and memory that lies in one page; AH to BH are left to software. */

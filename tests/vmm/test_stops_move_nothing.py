@@ -9,7 +9,6 @@ import pytest
 from tests.images import EXIT, elf64
 from vmm import VM
 
-IMAGES = Path(__file__).parents[2] / "vmm" / "images"
 END = 30_000_000
 KERNELS = [
     "hello", "timer", "smc", "usermode", "delivery", "exceptions", "paging", "legacy_paging",
@@ -82,9 +81,9 @@ def in_slices(image: Any, timing: str, seed: int, end: int, **options: Any) -> t
 
 @pytest.mark.parametrize("timing", ["fast", "cycle"])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels(kernel: str, timing: str) -> None:
+def test_kernels(images: Path, kernel: str, timing: str) -> None:
     options: dict[str, Any] = {"cpus": 2} if kernel in ("smp", "kvm_smp") else {}
-    image = IMAGES / f"{kernel}.elf"
+    image = images / f"{kernel}.elf"
     expected, end = whole(image, timing, **options)
     assert in_slices(image, timing, 1, end, **options) == expected
 
