@@ -48,3 +48,13 @@ def test_every_loop_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert len(rows) == 3
     assert all(row["ring1"] > 0 and row["peers"]["unicorn"] > 0 for row in rows)
+
+
+def test_instruction_tests_are_measured_alone_and_under_pytest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bench(["--only", "tests", "--runs", "1", "--percent", "5", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [bound["limit"] for row in rows for bound in row["bounds"]] == [500, 100]
+    assert all(row["unit"] == "us" for row in rows)
+    assert rows[0]["ring1"] > 0 < rows[2]["ring1"]
