@@ -53,6 +53,15 @@ class DialectView(Sleeper):
         for hook in self.dialects.descheduled:
             hook(self)
 
+    def rip(self) -> int:
+        """Return where its code stands."""
+        return int(self.regs.rip)
+
+    def reschedule(self) -> None:
+        """A dialect's next event is another one now."""
+        self.board.reschedule()
+        self.look_for_events = True
+
     def work(self, operations: int) -> None:
         """The hypervisor carries out several operations in one hypercall: each takes its time."""
         if cycles := operations * self.pcpu.operation_cycles:

@@ -75,7 +75,7 @@ class VM:
         self.memory: Final = make_memory(self.config)
         self.pager: Final = Pager(self.clock, self.memory)
         self.dialects: Final = self._make_dialects()
-        self.watchers: Final = Watchers()
+        self.watchers: Final = Watchers(self.dialects.watchers)
         self.console: Final = Console(serial_output)
         self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
@@ -137,7 +137,7 @@ class VM:
         )  # fmt: skip
         self.governor = Governor(self.clock, self.config.freq)
         self.governor.changed += [self.pcpu.follow_clock, *self.dialects.rate_changed]
-        board.backstage += [self.pager, self.governor]
+        board.backstage += [self.pager, self.governor, *self.dialects.events]
         return board
 
     def _make_vcpus(self) -> list[Vcpu]:

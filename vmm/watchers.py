@@ -1,6 +1,6 @@
 """The hooks that observers may fill; an empty hook costs one test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from hwmodel.vmx.exit import Exit
@@ -21,9 +21,9 @@ class Watchers:
 
     __slots__ = ("exits",)
 
-    def __init__(self) -> None:
-        """Start with nobody watching."""
-        self.exits: list[ExitWatcher] = []
+    def __init__(self, first: Iterable[ExitWatcher] = ()) -> None:
+        """Start with `first` watching, before all who come later."""
+        self.exits: list[ExitWatcher] = [*first]
 
     def vmexit(self, vcpu: "Vcpu", vmexit: Exit) -> None:
         """Show an exit to everyone."""

@@ -32,6 +32,7 @@ def boot(row: dict[str, Any], images: Path, most: int) -> tuple[Result, str]:
         images / row["image"],
         memory=row["memory"],
         cpus=row.get("cpus", 1),
+        dialects=row.get("dialects"),
         cmdline=row.get("ring1", {}).get("cmdline", row["cmdline"]),
         serial_output=serial.extend,
         max_instructions=most,

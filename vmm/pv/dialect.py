@@ -7,10 +7,13 @@ virtual CPU through `Processor` and nothing else, so the rooms above are not its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hwmodel.timing.clock import Clock
 from vmm.memory.guest import GuestMemory
+
+if TYPE_CHECKING:
+    from vmm.devices.device import Device
 
 State = dict[str, object]
 """A dialect written down: plain ints, strings, bools and lists of them, with the key "version"."""
@@ -38,8 +41,14 @@ class Processor(Protocol):
     def cpl(self) -> int:
         """Return the current privilege level."""
 
+    def rip(self) -> int:
+        """Return where its code stands: at the instruction that exited."""
+
     def work(self, operations: int) -> None:
         """Let the time pass that so many operations take."""
+
+    def reschedule(self) -> None:
+        """The dialect's next event is another one now."""
 
     def flush_translations(self) -> None:
         """Drop what the processor remembers of this guest's page tables."""
@@ -116,7 +125,7 @@ class Hooks:
     `scheduled` and `descheduled` when another virtual CPU had, or gets, the physical one;
     `tsc_changed` when the guest wrote its time-stamp counter; `page_absent` and `page_ready` when
     an access met memory that is swapped out, and when that is back; `rate_changed` when the
-    processor's frequency did.
+    processor's frequency did; `exited` comes at every exit, before its handler.
     """
 
     entering: Hook | None = None
@@ -126,6 +135,7 @@ class Hooks:
     page_absent: PageHook | None = None
     page_ready: Callable[[int], None] | None = None
     rate_changed: Callable[[], None] | None = None
+    exited: Hook | None = None
 
 
 class Dialect(Protocol):
@@ -134,6 +144,10 @@ class Dialect(Protocol):
     name: str
     hides: frozenset[str]
     """Features of the CPU model that CPUID does not show beside this dialect."""
+    events: "Device | None"
+    """What it does by itself at certain cycles, timed as a device is."""
+    numbers: range
+    """The hypercall numbers that are this dialect's; a number that is nobody's is the first's."""
     hooks: Hooks
 
     def leaves(self, base: int) -> Mapping[int, Leaf]:

@@ -15,8 +15,9 @@ LEAF_STEP: Final = 0x100
 NO_SUCH_CALL: Final = -1000
 _BUILDERS: Final[dict[str, Callable[[Machine, tuple[str, ...]], Dialect]]] = {
     "kvm": lambda machine, changes: Kvm(machine, Offer.of(changes)),
+    "native": lambda machine, changes: _native(machine, changes),
 }
-_PLANNED: Final = ("native", "xen", "hyperv")
+_PLANNED: Final = ("xen", "hyperv")
 
 
 class Roster:
@@ -36,6 +37,10 @@ class Roster:
         self.scheduled: Final = self._hooks("scheduled")
         self.descheduled: Final = self._hooks("descheduled")
         self.tsc_changed: Final = self._hooks("tsc_changed")
+        exited = self._hooks("exited")
+        self.watchers: Final = [_watching(hook) for hook in exited]
+        """To be called at every exit with virtual CPU and exit."""
+        self.events: Final = [d.events for d in dialects if d.events is not None]
         rate = (dialect.hooks.rate_changed for dialect in dialects)
         self.rate_changed: Final = tuple(hook for hook in rate if hook is not None)
         ready = (dialect.hooks.page_ready for dialect in dialects)
@@ -46,6 +51,13 @@ class Roster:
     def _hooks(self, moment: str) -> tuple[Hook, ...]:
         hooks = (getattr(dialect.hooks, moment) for dialect in self.dialects)
         return tuple(hook for hook in hooks if hook is not None)
+
+    def __getitem__(self, name: str) -> Dialect:
+        """The dialect of that name. Raises KeyError if the VM has none."""
+        for dialect in self.dialects:
+            if dialect.name == name:
+                return dialect
+        raise KeyError(name)
 
     def __bool__(self) -> bool:
         return bool(self.dialects)
@@ -61,13 +73,15 @@ class Roster:
         return owner is not None and owner.write_msr(cpu, number, value)
 
     def hypercall(self, cpu: Processor, call: Hypercall) -> int:
-        """Ask the dialects in order; a refusal of the first is final."""
-        for dialect in self.dialects:
-            if (refusal := dialect.refusal(cpu)) is not None:
-                return refusal
-            if (result := dialect.hypercall(cpu, call)) is not None:
-                return result
-        return NO_SUCH_CALL
+        """Ask the dialect that has the number; what is nobody's, the first."""
+        owners = (dialect for dialect in self.dialects if call.number in dialect.numbers)
+        dialect = next(owners, self.dialects[0]) if self.dialects else None
+        if dialect is None:
+            return NO_SUCH_CALL
+        if (refusal := dialect.refusal(cpu)) is not None:
+            return refusal
+        result = dialect.hypercall(cpu, call)
+        return NO_SUCH_CALL if result is None else result
 
     def attach(self, processors: list[Processor]) -> None:
         """Introduce the virtual CPUs."""
@@ -87,6 +101,17 @@ class Roster:
         """Take over what save() returned, with the same dialects."""
         for dialect in self.dialects:
             dialect.restore(state[dialect.name])
+
+
+def _watching(hook: Hook) -> Callable[[Processor, object], None]:
+    return lambda cpu, _vmexit: hook(cpu)
+
+
+def _native(machine: Machine, changes: tuple[str, ...]) -> Dialect:
+    from vmm.pv.native.native import Native
+    from vmm.pv.native.offer import Offer as NativeOffer
+
+    return Native(machine, NativeOffer.of(changes))
 
 
 def choose(words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

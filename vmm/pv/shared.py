@@ -26,6 +26,10 @@ class SharedArea:
             return 0
         return int.from_bytes(self.memory.read(self.gpa + offset, size), "little")
 
+    def load(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes."""
+        return self.memory.read(self.gpa + offset, size) if self.is_memory() else bytes(size)
+
     def write(self, offset: int, size: int, value: int) -> None:
         """Store a little-endian number of `size` bytes."""
         self.store(offset, value.to_bytes(size, "little"))

@@ -31,6 +31,12 @@ class FakeProcessor:
     def cpl(self) -> int:
         return self.level
 
+    def rip(self) -> int:
+        return 0x1000 + self.index
+
+    def reschedule(self) -> None:
+        self.did.append("reschedule")
+
     def work(self, operations: int) -> None:
         self.worked = operations
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from struct import unpack
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vmm.pv.dialect import Hooks, Hypercall, Leaf, Machine, Processor, State
 from vmm.pv.kvm.abi import SIGNATURE, TIMING_LEAF, Error, Feature, KvmMsr
@@ -13,6 +13,9 @@ from vmm.pv.kvm.eoi import PvEoi
 from vmm.pv.kvm.features import Offer
 from vmm.pv.kvm.registers import Registers
 from vmm.pv.kvm.steal import StealTime
+
+if TYPE_CHECKING:
+    from vmm.devices.device import Device
 
 _KHZ: Final = 1000
 _BY_INTERRUPT: Final = (KvmMsr.ASYNC_PF_INT, KvmMsr.ASYNC_PF_ACK)
@@ -44,6 +47,8 @@ class Kvm:
     """KVM as `machine`'s guest sees it."""
 
     name = "kvm"
+    events: "Device | None" = None
+    numbers = range(1 << 16)
 
     def __init__(self, machine: Machine, offer: Offer) -> None:
         """Build the parts that are offered."""

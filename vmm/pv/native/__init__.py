@@ -1,0 +1,1 @@
+"""ring1's own dialect: the reference contract between a guest and its hypervisor."""
