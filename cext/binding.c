@@ -61,6 +61,7 @@ static bool bind_unicorn(const char *path)
         {"cpu_exit", &lib.internal.exit_cpu},
         {"cpu_loop_exit_restore_x86_64", &lib.internal.leave_loop},
         {"helper_check_exit_request_x86_64", &lib.internal.check_exit_request},
+        {"helper_lookup_tb_ptr_x86_64", &lib.internal.next_translation},
         {"helper_cc_compute_all_x86_64", &lib.internal.flags_compute_all},
         {"translator_loop_x86_64", &lib.internal.translator_loop},
         {"helper_ret_stb_mmu_x86_64", &lib.internal.store_byte},

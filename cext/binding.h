@@ -37,6 +37,7 @@ struct bound_internals {
     void (*unlock_pages)(void *pages);
     void (*store_byte)(void *env, uint64_t linear, uint8_t value, unsigned index, uintptr_t caller);
     void (*invalidate_store)(void *uc, void *pages, uint64_t address, int size, uintptr_t caller);
+    const void *(*next_translation)(void *env);        /* its code, or the way back to Unicorn's loop */
     uint32_t (*flags_compute_all)(uint64_t dst, uint64_t src1, uint64_t src2, int op);
 };
 

@@ -361,22 +361,6 @@ void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
     block_slow(e, b, pc, size, __builtin_return_address(0));
 }
 
-void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
-{
-    (void)uc, (void)size, (void)pc;
-    struct engine *e = data;
-    const struct insn *i = decode_at_rip(e);
-    if (i ? i->sensitive : undefined_at_rip(e))
-        leave_block(e, TRAP_SENSITIVE);
-    if (e->core->eflags & 0x100) {     /* behind a hook TCG makes the flags explicit, and forgets that if a fault follows */
-        set_guest_rflags(e, guest_rflags(e));
-        return;
-    }
-    settle_block(e);               /* TCG knows it with another length or not at all: alone it shows what it is */
-    step_for_a_while(e);
-    leave_block(e, TRAP_AGAIN);
-}
-
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
 void update_limit(struct engine *e)
 {

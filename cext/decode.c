@@ -1,5 +1,5 @@
 /* The instruction that trapped: decoded by capstone once, then found by its address and bytes. */
-#include "state.h"
+#include "defects.h"
 
 struct decoded { uint64_t linear; uint8_t bytes[15], mode; bool valid; struct insn insn; };
 
@@ -99,6 +99,9 @@ static void translate(struct engine *e, struct insn *i, const cs_insn *c, int bi
     i->uses_stack = is_stack_instruction(c->id);
     i->sensitive = is_sensitive(e, c);
     i->useless_vex = has_useless_vex(e, c);
+    int left;
+    const uint8_t *opcode = opcode_of(e, c->bytes, c->size, &left);
+    i->defective = has_defect(e, c->bytes, c->size, opcode, left);
 }
 
 static const struct insn *fill(struct engine *e, struct decoded *d, uint64_t linear, size_t n, int bits)

@@ -246,12 +246,11 @@ bool do_defect(struct engine *e, const struct insn *i, bool *handled)
     uint8_t code[15];
     uint64_t linear;
     int left;
-    linear_rip(e, &linear);
-    size_t size = peek_code(e, linear, code, i->length);
-    const uint8_t *o = opcode_of(e, code, size, &left);
-    *handled = size == i->length && has_defect(e, code, size, o, left);
-    if (!*handled)
+    *handled = i->defective;
+    if (!i->defective)
         return false;
+    linear_rip(e, &linear);
+    const uint8_t *o = opcode_of(e, code, peek_code(e, linear, code, i->length), &left);
     struct head h = head_of(code, o);
     if (is_locked(code, o))
         return may_be_locked(o, left) ? locked_neg(e, i) : raise_fault(e, 6, 0);

@@ -162,6 +162,7 @@ struct insn {                      /* one decoded instruction, cached by address
     uint8_t prefix_rep, prefix_lock;   /* 0, 0xf2, 0xf3; 0 or 0xf0 */
     bool sensitive;                /* must trap although TCG would run it */
     bool useless_vex;              /* one where only AVX has it: invalid */
+    bool defective;                /* TCG computes it wrongly (defects.c) */
     uint8_t rex, modrm;
     int8_t modrm_reg, modrm_rm;    /* register numbers with REX applied; rm register when is_memory is false */
     bool has_modrm, is_memory;

@@ -186,7 +186,7 @@ bool blocks_nearly_full(const struct engine *e);
 void block_again(struct block *b);
 void inline_hook(struct engine *e, const struct block *b, uint8_t *back);      /* inline.c */
 void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
-void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
+void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);      /* hooked.c */
 void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
@@ -241,6 +241,7 @@ bool becomes_ve(struct engine *e);                 /* pending is an exit: #VE in
 /* trap.c */
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data);
 bool on_invalid(uc_engine *uc, void *data);
+void carry_out(struct engine *e, const struct insn *i);      /* a sensitive instruction: whatever comes of it */
 void resolve_pending(struct engine *e, const struct event *during);
 void raise_event(struct engine *e, struct event event);      /* exits if intercepted, else inject() */
 void inject(struct engine *e, struct event event); /* deliver, with whatever follows from it */

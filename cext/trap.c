@@ -159,10 +159,9 @@ void instruction_done(struct engine *e, const struct insn *i, bool tf)
         hold_back(e, hits);
 }
 
-static void do_sensitive_trap(struct engine *e)
+static void do_sensitive_trap(struct engine *e, const struct insn *i)
 {
     bool tf = e->guest_tf;
-    const struct insn *i = decode_at_rip(e);
     if (i && do_sensitive(e, i))
         instruction_done(e, i, tf);
     else
@@ -281,7 +280,7 @@ static void dispatch(struct engine *e, uint32_t vector)
     if (unlikely(e->debug.let_in) && vector != VECTOR_DB)
         debug_give_up(e);
     if (vector == TRAP_SENSITIVE)
-        do_sensitive_trap(e);
+        do_sensitive_trap(e, decode_at_rip(e));
     else if (software)
         software_interrupt(e, (uint8_t)vector, b);
     else if (vector == TRAP_UNTRANSLATABLE)
@@ -294,6 +293,18 @@ static void dispatch(struct engine *e, uint32_t vector)
         exception(e, (uint8_t)vector);
     else
         stepped(e, b, rep);
+}
+
+/* The same for the instruction under the code hook, without a trap (hooked.c). */
+void carry_out(struct engine *e, const struct insn *i)
+{
+    e->repeats = false;
+    settle_block(e);
+    if (unlikely(e->debug.let_in))
+        debug_give_up(e);
+    do_sensitive_trap(e, i);
+    stops_settle(e);
+    check_progress(e);
 }
 
 void on_interrupt(uc_engine *uc, uint32_t vector, void *data)
