@@ -36,6 +36,8 @@ class RoundRobin:
         self.stopped: Final = stopped
         self.idle: Final = idle
         self.current = vcpus[0]
+        self.quantum = QUANTUM
+        """Cycles of a turn."""
         self.turn = 0
         self.turn_ends = 0
         self.idle_limit = 0
@@ -75,7 +77,7 @@ class RoundRobin:
         """Let vCPU `index` have the next turn, if it could run; whether it can."""
         if self.vcpus[index] is self.current or not self.vcpus[index].is_runnable():
             return False
-        self.turn, self.turn_ends = index, self.clock.now + QUANTUM
+        self.turn, self.turn_ends = index, self.clock.now + self.quantum
         return True
 
     def save(self) -> tuple[int, int, int]:
@@ -100,12 +102,12 @@ class RoundRobin:
         count = len(self.vcpus)
         if self.clock.now >= self.turn_ends:
             self.turn = (self.turn + 1) % count
-            self.turn_ends = self.clock.now + QUANTUM
+            self.turn_ends = self.clock.now + self.quantum
         for offset in range(count):
             index = (self.turn + offset) % count
             if self.vcpus[index].is_runnable():
                 if offset:
-                    self.turn, self.turn_ends = index, self.clock.now + QUANTUM
+                    self.turn, self.turn_ends = index, self.clock.now + self.quantum
                 return self.vcpus[index]
         return None
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from hwmodel.arch.model import CpuModel
 from vmm.cli.kut import kut
 from vmm.errors import UsageError
 from vmm.testing.kut.config import read_config
+from vmm.testing.kut.processor import Processor, processor_for
 
 CONFIG = """
 [passes]
@@ -47,7 +49,28 @@ def test_the_configuration_file(folder: Path) -> None:
     assert triple.arguments == "one two"
     assert old.why_not == "a 32-bit build"
     assert gone.why_not == "gone.flat is not there"
-    assert (gone.memory, gone.cpu_model) == ("32M", "sapphire-rapids")
+    assert (gone.memory, gone.processor) == ("32M", Processor("sapphire-rapids"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "model", "lost", "bits"),
+    [
+        ("qemu64,+x2apic,+tsc-deadline", "cascade-lake", set(), 46),
+        ("qemu64,-x2apic,+tsc-deadline", "cascade-lake", {"x2apic"}, 46),
+        ("max,-pcid,+invpcid", "cascade-lake", {"pcid", "invpcid"}, 46),
+        ("Opteron_G1,vendor=AuthenticAMD", "zen2", set(), 48),
+        ("IvyBridge,phys-bits=36,host-phys-bits=off", "cascade-lake", set(), 36),
+        ("max,-sse4.2", "cascade-lake", {"sse4_2"}, 46),
+    ],
+)
+def test_the_processor_asked_for(
+    wanted: str, model: str, lost: set[str], bits: int, tmp_path: Path
+) -> None:
+    chosen = processor_for("any", wanted)
+    made, plain = CpuModel.load(chosen.file(tmp_path)), CpuModel.load(model)
+    assert chosen.model == model
+    assert (set(plain.features - made.features), made.physical_bits) == (lost, bits)
+    assert not made.features - plain.features
 
 
 def test_verdicts_junit_and_baseline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,28 +1,24 @@
 """`unittests.cfg`: which image runs with which processors, memory and words.
 
-What is read: file, smp, test_args, qemu_params (or extra_params: -m, -append, -cpu), arch, timeout,
-accel, check. Processor features that a test adds are looked for in our CPU models; the first model
-that has them all runs it.
+What is read: file, smp, test_args, qemu_params (or extra_params: -m, -append, -cpu; see
+processor.py), arch, timeout. A test that needs what its option `-machine` or `-device` adds finds
+it missing and says so.
 """
 
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from configparser import ConfigParser, Error
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hwmodel.arch.model import DEFAULT_MODEL, CpuModel, names
 from vmm.errors import UsageError
+from vmm.testing.kut.processor import Processor, processor_for
 
 CONFIG: Final = "unittests.cfg"
 DEFAULT_MEMORY: Final = "128M"
 DEFAULT_TIMEOUT: Final = 90
-_FEATURES: Final = {"tsc-deadline": "tsc_deadline"}
-_WORTH_A_MODEL: Final = frozenset({"pks", "la57"})
-_TEST_FEATURES: Final = {"pks": ("pks",), "la57": ("la57",)}
-"""Tests whose feature a machine `-cpu max` has, and only one of our models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class KutTest:
     memory: str = DEFAULT_MEMORY
     arguments: str = ""
     timeout: float = DEFAULT_TIMEOUT
-    cpu_model: str = DEFAULT_MODEL
+    processor: Processor = field(default_factory=Processor)
     arch: str = ""
     why_not: str = ""
     """Why it is not run; empty: it is."""
@@ -65,19 +61,20 @@ def _joined(text: str) -> str:
 def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
     image = folder / section.get("file", f"{name}.flat")
     words = _words(section.get("qemu_params", section.get("extra_params", "")))
-    memory, arguments, wanted = DEFAULT_MEMORY, section.get("test_args", ""), []
+    memory, arguments = DEFAULT_MEMORY, section.get("test_args", "")
+    wanted = ""
     for option, value in itertools.pairwise(words):
         if option == "-m":
             memory = value if value[-1:].isalpha() else f"{value}M"
         elif option == "-append":
             arguments = value
         elif option == "-cpu":
-            wanted = [word[1:] for word in value.split(",") if word.startswith("+")]
+            wanted = value
     arch = section.get("arch", "")
     return KutTest(
         name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
         float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
-        _model_for(image.stem, wanted), arch, _why_not(image, arch),
+        processor_for(image.stem, wanted), arch, _why_not(image, arch),
     )  # fmt: skip
 
 
@@ -106,17 +103,3 @@ def _why_not(image: Path, arch: str) -> str:
     if arch == "i386":
         return "a 32-bit build"
     return "" if image.exists() else f"{image.name} is not there"
-
-
-def _model_for(stem: str, wanted: list[str]) -> str:
-    need = {_FEATURES.get(word, word) for word in wanted} & _WORTH_A_MODEL
-    need |= set(_TEST_FEATURES.get(stem, ()))
-    for name in _models():
-        if need <= CpuModel.load(name).features:
-            return name
-    return DEFAULT_MODEL
-
-
-def _models() -> Iterator[str]:
-    yield DEFAULT_MODEL
-    yield from (name for name in names() if name != DEFAULT_MODEL)

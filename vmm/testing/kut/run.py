@@ -84,12 +84,14 @@ def _boot(
     with tempfile.TemporaryDirectory() as folder:
         module = Path(folder) / "env"
         module.write_text(environment(test))
-        settings: dict[str, Any] = {"cpu_model": test.cpu_model} | options
+        settings: dict[str, Any] = {"cpu_model": test.processor.file(Path(folder))}
+        settings |= {"timing": "cycle"} | options
         with VM(
             test.image, memory=test.memory, cpus=test.cpus, cmdline=test.arguments,
             initrds=[module], serial_output=serial.extend, reboot=False,
             max_instructions=MOST_INSTRUCTIONS, **settings,
         ) as vm:  # fmt: skip
+            vm.scheduler.quantum = _TURN
             ends = cpu_seconds() + test.timeout * scale
             result = None
             while result is None and cpu_seconds() < ends:
@@ -102,6 +104,9 @@ def _boot(
 
 _SLICE: Final = 200_000_000
 """Cycles between two looks at the clock."""
+_TURN: Final = 1 << 13
+"""Cycles. Tests of two processors wait for each other ten thousands of times, and expect each to
+have a core: a turn of the usual length would be spent with waiting every time."""
 
 
 def _judge(
