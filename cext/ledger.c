@@ -25,12 +25,6 @@ void ledger_book_exit(struct engine *e, enum ledger_heading heading, uint64_t cy
         e->vcpu->ledger.exit_cycles[reason] += cycles;
 }
 
-/* By the clock a single instruction may reach beyond the deadline; a block must not, which is due behind its first to do so. */
-bool is_overdrawn(const struct engine *e)
-{
-    return e->costs ? e->work >= e->until && e->block && e->block->total > 1 : e->retired > e->until;
-}
-
 void ledger_settle(struct engine *e)
 {
     uint64_t cycles = guest_cycles(e) - e->settled;

@@ -334,6 +334,17 @@ void end_rep(struct engine *e, bool completed, bool iterated)
 /* Between two iterations: has the deadline come? */
 bool rep_is_due(const struct engine *e) { return e->costs && e->work + iterations_work(e) >= e->until; }
 
+/* A walk has moved the clock within the running block: does the deadline lie in it now? Then it is stepped towards. An
+ * instruction alone is booked already; it may reach beyond the deadline if it began before, with its walks. */
+bool is_overdrawn(const struct engine *e)
+{
+    const struct block *b = e->block;
+    if (!e->costs)
+        return e->retired > e->until;
+    uint64_t repeated = e->rep_pc != NO_REP ? iterations_work(e) : 0, alone = b && b->total == 1 && b->counted ? unit_of(e, b, 0) : 0;
+    return b && e->work + repeated - alone >= e->until;
+}
+
 /* ---- blocks that are left ---- */
 
 /* The REP under way is over when RIP stands elsewhere; before it, in its own block, it has not begun. `ended`: so has the block. */

@@ -31,19 +31,22 @@ class Slot:
 class Ept:
     """Tables for `slots`, `levels` deep (4 or 5), in the pages [base, base + `size`) of `ram`.
 
-    With `mode_based` control, user and supervisor pages get the right to execute alike. The caller
-    does the INVEPT after a change.
+    With `mode_based` control, user and supervisor pages get the right to execute alike. `used`
+    entries have accessed and dirty flags from the start, as KVM's: where nobody reads them, what
+    a walk finds must not depend on walks that a snapshot knows nothing of. The caller does the
+    INVEPT after a change.
     """
 
     def __init__(
         self, ram: Ram, base: int, size: int, slots: list[Slot], *, levels: int = 4,
-        largest: int = LARGEST_PAGE, mode_based: bool = False,
+        largest: int = LARGEST_PAGE, mode_based: bool = False, used: bool = False,
     ) -> None:  # fmt: skip
         """Build them. Raises MemoryError if the pages do not suffice: `pages_for` says how many."""
         self._ram: Final = ram
         self._free = list(range(base + size - PAGE, base - PAGE, -PAGE))
         self._levels: Final = levels
         self._largest: Final = largest
+        self._used: Final = int(used)
         self._execute: Final = {"execute": 1, "execute_user": int(mode_based)}
         self.root: Final = self._table()
         for slot in slots:
@@ -107,6 +110,7 @@ class Ept:
         return int(
             EptLeaf.of(
                 read=1, write=writable, memory_type=EptMemoryType.WB, page_size=size > PAGE,
+                accessed=self._used, dirty=self._used and int(writable),
                 frame=hpa // PAGE, **self._execute,
             )
         )  # fmt: skip
@@ -144,7 +148,11 @@ class Ept:
             flags = large & ~_FRAME & (~_PAGE_SIZE_BIT if level == 2 else -1)
             for index in range(ENTRIES):
                 self._write(table, index, (large & _FRAME) + index * piece | flags)
-        return int(EptTable.of(read=1, write=1, frame=table // PAGE, **self._execute))
+        return int(
+            EptTable.of(
+                read=1, write=1, accessed=self._used, frame=table // PAGE, **self._execute
+            )
+        )  # fmt: skip
 
     def _table(self) -> int:
         if not self._free:

@@ -33,7 +33,7 @@ class GuestMemory:
         tables, ept_size = self.size + self._private * PAGE, pages_for(self.slots) * PAGE
         self.shadow_base: Final = tables + ept_size
         self.ram: Final = Ram(self.shadow_base + shadow_pages * PAGE)
-        self.ept: Final = Ept(self.ram, tables, ept_size, self.slots)
+        self.ept: Final = Ept(self.ram, tables, ept_size, self.slots, used=True)
         self.absent: set[int] = set()
         """Pages, by address, that the guest's next access is to exit at: they are swapped out."""
         self._pcpu: Pcpu | None = None
