@@ -209,8 +209,10 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
     if (!t) {
         return refuse_faulting(e, page, access);
     }
-    if (unlikely(is_overdrawn(e)))     /* the walk took so long that the deadline lies in this block now: step to it */
-        return refuse(e, page, access, false);
+    if (unlikely(is_overdrawn(e))) {   /* the walk took so long that the deadline lies in this block now: step to it */
+        refuse(e, page, access, false);
+        return !(e->refusal.overdrawn = true);
+    }
     uint64_t hpa = cached_hpa(t, page);
     if (unlikely(hpa >> 12 == e->apic_page >> 12))
         return refuse(e, page, access, false);

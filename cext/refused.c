@@ -119,7 +119,7 @@ void handle_refusal(struct engine *e)
         step_through_page(e);
     else if (e->refusal.access == ACCESS_FETCH)
         fetch_refused(e, linear, last);
-    else
+    else if (!e->refusal.overdrawn)
         data_refused(e, linear);
     stops_settle(e);
 }

@@ -50,6 +50,7 @@ struct page {
 
 struct refusal {                   /* why the last TLB fill was refused */
     bool valid, lookahead, own_code;
+    bool overdrawn;                /* nothing is wrong with it but that the deadline has come closer */
     bool walked;                   /* for a fault, by a walk that has been paid for */
     bool page_fault;               /* engine.refused is what this access gets, but for the low bits of CR2 */
     enum access access;

@@ -321,11 +321,10 @@ static uint32_t combine(const struct engine *e, uint32_t rights, uint32_t ept)
     return rights | (ept & EPT_READ ? 0 : TLB_NO_READ);
 }
 
-bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum walk_effects effects, struct walk *w)
+static bool find(struct engine *e, uint64_t linear, enum access access, bool user, bool looks, struct walk *w)
 {
     static const uint32_t need[] = {[ACCESS_READ] = EPT_READ, [ACCESS_WRITE] = EPT_WRITE, [ACCESS_FETCH] = EPT_EXECUTE};
     struct ept_page page;
-    bool looks = effects == WALK_LOOKS;
     struct ept_cause cause = {.linear = linear, .linear_valid = true};
     if (e->core->cr[0] & CR0_PG) {
         struct guest_walk g;       /* not cleared: its tail is large */
@@ -343,6 +342,16 @@ bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum
     w->shift = w->shift < page.shift ? w->shift : page.shift;
     w->rights = combine(e, w->rights, page.rights);
     return true;
+}
+
+/* Who only looks comes at any time: he leaves nothing behind, not even lines in the caches. */
+bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum walk_effects effects, struct walk *w)
+{
+    bool aside = e->mmu.aside, looks = effects == WALK_LOOKS;
+    e->mmu.aside = aside || looks;
+    bool found = find(e, linear, access, user, looks, w);
+    e->mmu.aside = aside;
+    return found;
 }
 
 /* MOV CR3 in PAE mode loads the four PDPTEs; a reserved bit in a present one is #GP(0). */
