@@ -89,13 +89,13 @@ def take(
     pages = keeper.take()
     if flush:
         pcpu.flush_tlb()
-    dialects = vcpus[0].dialects.save()
+    devices = board.save()  # first: a local APIC that is looked at books PV EOIs, in the dialect too
     return Snapshot(
         VERSION,
         pages,
         written,
-        board.save(),
-        dialects,
+        devices,
+        vcpus[0].dialects.save(),
         pcpu.instructions,
         pcpu.clock.now,
         pcpu.save_ledger(),

@@ -217,3 +217,16 @@ def test_with_two_vcpus_mid_turn() -> None:
         first = end(vm)
         vm.restore(snapshot)
         assert end(vm) == first
+
+
+def test_an_end_of_interrupt_is_in_both_halves_or_in_none() -> None:
+    """What a PV EOI ended is booked as the local APIC is written down; the dialect knows of it."""
+    with VM(elf64(WORK), memory="4M", dialects=["kvm"]) as vm:
+        dialects = vm.vcpus[0].dialects
+        state = dialects.save()
+        kvm = state["kvm"]
+        assert isinstance(kvm, dict)
+        kvm["eoi"] = {"values": [0x20_0001], "armed": [1]}  # its bit in memory is clear
+        dialects.restore(state)
+        saved = vm.snapshot().dialects["kvm"]
+        assert saved["eoi"] == {"values": [0x20_0001], "armed": [0]}
