@@ -116,7 +116,9 @@ void engine_destroy(struct engine *e)
     blocks_destroy(e);
     stops_destroy(e);
     free(e->pages);
-    free(e->dirty);
+    peers_leave(e);
+    if (!e->dirty_is_lent)
+        free(e->dirty);
     mmu_destroy(e);
     price_destroy(e);
     free(e->decoded);
@@ -124,9 +126,21 @@ void engine_destroy(struct engine *e)
 }
 
 uint64_t *engine_dirty_log(struct engine *e) { return e->dirty; }
-void engine_harvest_dirty(struct engine *e) { micro_flush(e); }
+void engine_harvest_dirty(struct engine *e)
+{
+    micro_flush(e);
+    peers_flush(e);
+}
+
 void engine_host_wrote(struct engine *e, uint64_t hpa, uint64_t size) { host_wrote(e, hpa, size); }
-void engine_flush_tlb(struct engine *e) { mmu_wipe(e); }
+/* Software that drops translations has the other processors drop theirs, as by an interrupt to each. */
+void engine_flush_tlb(struct engine *e)
+{
+    mmu_wipe(e);
+    for (struct engine *q = e->peer; q && q != e; q = q->peer)
+        mmu_wipe(q);
+}
+
 uint64_t engine_instructions(const struct engine *e) { return e->retired; }
 int engine_set_costs(struct engine *e, const char *table)
 {

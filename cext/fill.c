@@ -81,6 +81,8 @@ void host_wrote(struct engine *e, uint64_t hpa, uint64_t size)
         mark_dirty(e, page);
         if (e->pages[page].state == PAGE_CODE)
             drop_code(e, page);
+        if (unlikely(e->peer))
+            peers_lose_code(e, page);
     }
     if (unlikely(e->watching) && size)
         stops_note_physical(e, hpa, size);
@@ -104,6 +106,8 @@ static uint32_t grant_fetch(struct engine *e, struct page *p)
         e->counters.code_pages++;
         if (p->write_grant == e->grants)
             micro_flush(e);
+        if (unlikely(e->peer))
+            peers_lose_writes(e, (uint64_t)(p - e->pages));
     }
     p->stores = 0;
     p->exec_grant = e->grants;
@@ -130,9 +134,11 @@ static bool stores_under_itself(struct engine *e, const struct cached *t, uint64
 static uint32_t grant_store(struct engine *e, struct page *p, uint64_t page, bool executable)
 {
     mark_dirty(e, page);
+    if (unlikely(e->peer))
+        peers_lose_code(e, page);
     if (p->state == PAGE_CODE && executable && (p->stores < STORES_BEFORE_DEMOTION || runs_in(e, page))) {
         p->stores += p->stores < STORES_BEFORE_DEMOTION;
-        p->exec_grant = e->grants;
+        p->exec_grant = p->write_grant = e->grants;
         return UC_PROT_ALL;
     }
     if (p->state == PAGE_CODE)
@@ -146,6 +152,8 @@ static uint32_t grant_load(struct engine *e, struct page *p, uint64_t page, cons
     bool may_write = t->rights & TLB_DIRTY && !(t->rights & TLB_ROM) && permitted(e, t->rights, ACCESS_WRITE, user);
     if (p->state == PAGE_CODE || !may_write || !(e->dirty[page / 64] >> page % 64 & 1))
         return UC_PROT_READ;
+    if (unlikely(e->peer))
+        peers_lose_code(e, page);
     p->write_grant = e->grants;
     return UC_PROT_READ | UC_PROT_WRITE;
 }

@@ -123,7 +123,7 @@ bool op_invpcid(struct engine *e, const struct insn *i)
 
 /* ---- what software in root mode executes ---- */
 
-int engine_invvpid(struct engine *e, uint32_t type, uint32_t vpid, uint64_t linear)
+int engine_invvpid_here(struct engine *e, uint32_t type, uint32_t vpid, uint64_t linear)
 {
     enum { ADDRESS, SINGLE, ALL, BUT_GLOBALS };
     e->mmu.counters.flushes_invvpid++;
@@ -134,7 +134,15 @@ int engine_invvpid(struct engine *e, uint32_t type, uint32_t vpid, uint64_t line
     return type <= BUT_GLOBALS ? 0 : -1;
 }
 
-int engine_invept(struct engine *e, uint32_t type, uint64_t eptp)
+/* On this processor and, as by an interrupt to each, on the others of the machine. */
+int engine_invvpid(struct engine *e, uint32_t type, uint32_t vpid, uint64_t linear)
+{
+    for (struct engine *q = e->peer; q && q != e; q = q->peer)
+        engine_invvpid_here(q, type, vpid, linear);
+    return engine_invvpid_here(e, type, vpid, linear);
+}
+
+static int invept_here(struct engine *e, uint32_t type, uint64_t eptp)
 {
     enum { SINGLE = 1, ALL = 2 };
     uint64_t root = type == SINGLE ? eptp & ADDRESS_MASK : ANY_ROOT;
@@ -144,6 +152,13 @@ int engine_invept(struct engine *e, uint32_t type, uint64_t eptp)
     mmu_renew(e, ANY_VPID, ANY_PCID, root);
     mmu_renew_physical(e, root);
     return 0;
+}
+
+int engine_invept(struct engine *e, uint32_t type, uint64_t eptp)
+{
+    for (struct engine *q = e->peer; q && q != e; q = q->peer)
+        invept_here(q, type, eptp);
+    return invept_here(e, type, eptp);
 }
 
 void engine_invalidate_page(struct engine *e, uint64_t linear) { engine_invvpid(e, 0, e->mmu.vpid, linear); }

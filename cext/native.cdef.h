@@ -224,9 +224,12 @@ void engine_harvest_dirty(struct engine *engine);
 uint64_t engine_revert(struct engine *engine, const uint8_t *mirror, uint64_t pages);
 /* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
 void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
+/* Let an engine that has not run yet be another processor of the machine that `other` belongs to: the same memory. */
+void engine_join(struct engine *engine, struct engine *other);
 void engine_flush_tlb(struct engine *engine);      /* every cached translation of every context */
 /* INVVPID and INVEPT by their types; -1 for a type that does not exist. */
 int engine_invvpid(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);
+int engine_invvpid_here(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);    /* on one processor alone */
 int engine_invept(struct engine *engine, uint32_t type, uint64_t eptp);
 void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPID 0 of the VPID that ran last */
 

@@ -25,5 +25,6 @@ uint64_t engine_revert(struct engine *e, const uint8_t *mirror, uint64_t pages)
         e->dirty[n] = 0;
     }
     micro_flush(e);
+    peers_flush(e);
     return count;
 }

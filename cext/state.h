@@ -129,6 +129,8 @@ struct engine {
     uint64_t ram_size;
     struct page *pages;
     uint64_t *dirty;
+    struct engine *peer;           /* the next one over the same memory, in a ring; NULL: none (peers.c) */
+    bool dirty_is_lent;
     uint32_t grants;               /* count of full flushes: which grants may still be cached */
     struct mmu mmu;
     uint64_t nonglobal[NONGLOBAL_MAX];
@@ -201,6 +203,12 @@ void step_through_page(struct engine *e);
 void step_for_a_while(struct engine *e);
 bool goes_slowly(const struct engine *e);
 void keep_pace(struct engine *e, struct block *b);       /* before a block: the deadline, and steps for any reason */
+
+/* peers.c */
+void peers_leave(struct engine *e);
+void peers_lose_code(struct engine *e, uint64_t page);
+void peers_lose_writes(struct engine *e, uint64_t page);
+void peers_flush(struct engine *e);                /* Unicorn's TLBs of the others */
 
 /* vcpu.c */
 bool borrow(struct engine *e, struct vcpu *v);    /* load it for accesses of the model's own; false: it cannot run */

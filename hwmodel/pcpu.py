@@ -77,7 +77,7 @@ class Pcpu(MediaRegisters):
         self._code_bytes: Final = ffi.buffer(self._code)
         words = (ram.size // PAGE + 63) // 64
         log = ffi.buffer(lib.engine_dirty_log(self._native), words * 8)
-        self.dirty_log: Final = memoryview(log).cast("Q")
+        self.dirty_log = memoryview(log).cast("Q")
 
     def set_capabilities(self, capabilities: Capabilities) -> None:
         """Make this a processor that allows what `capabilities` say; nobody checks them here."""
@@ -210,9 +210,23 @@ class Pcpu(MediaRegisters):
         """Let an INIT wait at this processor's pin: a guest exits for it."""
         lib.engine_raise_init(self._native)
 
+    def join(self, other: "Pcpu") -> None:
+        """Be another processor of the machine that `other` belongs to, before it runs anything.
+
+        Stores of one are seen by all, code is coherent, the dirty log is one, and what software
+        invalidates on one is invalidated on all. `other` has to live longer.
+        """
+        self.dirty_log.release()
+        lib.engine_join(self._native, other._native)
+        self.dirty_log = other.dirty_log[:]
+
     def idle(self, cycles: int) -> None:
         """Let time pass in which nobody can run."""
-        null, index = ffi.NULL, Heading.IDLE.number
+        self.pass_time(Heading.IDLE, cycles)
+
+    def pass_time(self, heading: Heading, cycles: int) -> None:
+        """Let time pass under a heading, on nobody's account."""
+        null, index = ffi.NULL, heading.number
         self.clock.now = lib.engine_book(self._native, null, index, cycles, lib.REASONS)
 
     def book(
@@ -264,6 +278,10 @@ class Pcpu(MediaRegisters):
     def invvpid(self, kind: InvVpid, vpid: int, linear: int = 0) -> None:
         """Invalidate linear and combined mappings of a VPID, as INVVPID does."""
         lib.engine_invvpid(self._native, kind, vpid, linear & _MASK64)
+
+    def invvpid_here(self, kind: InvVpid, vpid: int) -> None:
+        """Invalidate a VPID's mappings on this processor alone."""
+        lib.engine_invvpid_here(self._native, kind, vpid, 0)
 
     def invept(self, kind: InvEpt, eptp: int = 0) -> None:
         """Invalidate guest-physical and combined mappings, as INVEPT does."""

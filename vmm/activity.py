@@ -1,5 +1,6 @@
 """Whether a virtual CPU runs, sleeps or waits to be started, and what wakes it."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -8,6 +9,10 @@ from vmm.devices.lapic import LocalApic
 from vmm.devices.platform import Board
 
 _IF: Final = 1 << 9
+
+
+def nothing() -> None:
+    """Nobody hears it."""
 
 
 class Activity(Enum):
@@ -31,6 +36,8 @@ class Sleeper(ArchitecturalView):
     """Another one ended its next HLT beforehand."""
     awaited_page: int
     """Guest-physical, while it waits for memory that is swapped out."""
+    became_ready: Callable[[], None] = staticmethod(nothing)
+    """Hears that it woke up: a scheduler that has a physical CPU to spare for it."""
     runnable_since: int
     """The cycle from which on it is what it is: could run while another has its turn, sleeps."""
 
@@ -74,6 +81,7 @@ class Sleeper(ArchitecturalView):
         self.activity = activity
         self.runnable_since = self.pcpu.clock.now
         self.look_for_events = True
+        self.became_ready()
 
     def waited(self) -> int:
         """Return for how many cycles it could have run and did not, up to now."""

@@ -18,6 +18,7 @@ from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
 from vmm.frequency import frequency_plan
+from vmm.schedule import PCPUS_MAX, SchedOptions, check_machine
 from vmm.trace_options import TraceFile
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -112,6 +113,8 @@ class Config:
     apicv: bool = False
     dialects: tuple[str, ...] = ()
     cpus: int = 1
+    pcpus: int = 1
+    sched: SchedOptions | None = None
     wakeup: Wakeup = Wakeup.SIPI
     memory: int = 256 * MIB
     numa: int = 1
@@ -184,6 +187,8 @@ def parse_size(text: str | int) -> int:
 def _check_values(config: Config) -> None:
     """Refuse values out of range, naming the option as the command line spells it."""
     _in_range("--cpus", config.cpus, 1, CPUS_MAX)
+    _in_range("--pcpus", config.pcpus, 1, PCPUS_MAX)
+    check_machine(config)
     _in_range("--numa", config.numa, 1, min(NUMA_MAX, max(config.memory // NUMA_MEMORY_MIN, 1)))
     if not MEMORY_MIN <= config.memory <= MEMORY_MAX:
         raise UsageError(
@@ -344,6 +349,8 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "kaslr": _number,
     "dialects": _words,
     "cpus": _number,
+    "pcpus": _number,
+    "sched": lambda name, value: {name: SchedOptions.of(value)},
     "numa": _number,
     "memory": lambda name, value: {name: parse_size(value)},
     "initrds": _modules,

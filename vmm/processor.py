@@ -1,5 +1,7 @@
 """The physical CPU that a VM runs on: as the model says, timed as `--timing` says."""
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -33,6 +35,22 @@ def make_clock(config: Config, model: CpuModel) -> Clock:
     invariant = "invariant_tsc" in model.features
     first = next((hz for ns, hz in config.freq if not ns), model.tsc_hz)
     return Clock(first, tsc_hz=model.tsc_hz if invariant else 0)
+
+
+def make_machine(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> list[Pcpu]:
+    """Make all physical CPUs of `config`: an engine each. Raises InternalError."""
+    made = [make_pcpu(ram, clock, model, config) for _ in range(config.pcpus)]
+    for pcpu in made[1:]:
+        pcpu.join(made[0])
+    return made
+
+
+def exits_of(pcpus: Sequence[Pcpu]) -> dict[str, int]:
+    """Return the exits that processors made, by the kernel's name of the reason."""
+    total: Counter[str] = Counter()
+    for pcpu in pcpus:
+        total.update(pcpu.exits_by_name())
+    return dict(total)
 
 
 def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:

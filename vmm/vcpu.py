@@ -1,10 +1,11 @@
 """Tour 1.2: a virtual CPU, and the loop that runs it: enter, look at the exit, handle it, again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hwmodel.arch.cpuid import Cpuid
+from hwmodel.arch.paging import InvVpid
 from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.exit import Exit
@@ -32,7 +33,8 @@ StopGuest = Callable[..., None]
 class Surroundings:
     """What every vCPU of a VM shares. `stop` ends the run; `unknown` hears of unknown MSRs."""
 
-    pcpu: Pcpu
+    machine: Sequence[Pcpu]
+    """The physical CPUs; every vCPU starts on the first."""
     board: Board
     memory: GuestMemory
     cpuid: Cpuid
@@ -58,7 +60,8 @@ class Vcpu(DialectView):
     def __init__(self, index: int, around: Surroundings) -> None:
         """Wire the vCPU to the rooms that its handlers use."""
         self.index = index
-        self.pcpu = around.pcpu
+        self.machine: Final = around.machine
+        self.pcpu = around.machine[0]
         self.board = around.board
         self.memory: Final = around.memory
         self.cpuid: Final = around.cpuid
@@ -73,11 +76,13 @@ class Vcpu(DialectView):
         self.entering: Final = around.dialects.entering
         self.give_turn = around.give_turn
         self.gave_turn = False
+        self.turn_ends = 0
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self.shadow = self._make_shadow(around)
         native = self.pcpu.entry_of(self.vmcs)
-        self.enter: Final = self.shadow.entry_of(native) if self.shadow else native
+        self._entries = {id(self.pcpu): native}
+        self.enter = self.shadow.entry_of(native) if self.shadow else native
         self.handlers: Final = (
             TRAP_HANDLERS if around.traps else SHADOW_HANDLERS if self.shadow else HANDLERS
         )
@@ -115,6 +120,26 @@ class Vcpu(DialectView):
         self.random_state = self.index
         self.dialects.reset(self.index)
 
+    def move_to(self, pcpu: Pcpu) -> None:
+        """Go on on another physical CPU of the machine.
+
+        As KVM does (vmx_vcpu_load_vmcs()), what that one remembers of this vCPU's page tables is
+        dropped: it may have changed them since.
+        """
+        if pcpu is self.pcpu:
+            return
+        self.pcpu.sync(self.vmcs)
+        self.pcpu.forget(self.vmcs)
+        self.pcpu = pcpu
+        pcpu.forget(self.vmcs)
+        pcpu.invvpid_here(InvVpid.SINGLE_CONTEXT, self.vmcs[Field.VIRTUAL_PROCESSOR_ID])
+        if id(pcpu) not in self._entries:
+            self._entries[id(pcpu)] = pcpu.entry_of(self.vmcs)
+        native = self._entries[id(pcpu)]
+        if self.shadow is not None:
+            self.shadow.move_to(pcpu)
+        self.enter = self.shadow.entry_of(native) if self.shadow else native
+
     def run(self, ends: int) -> None:
         """Run until cycle `ends`, a device's event, a halt or the end of the run.
 
@@ -122,10 +147,10 @@ class Vcpu(DialectView):
         """
         handlers, skip_exit, SKIP = self.handlers, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
         enter, watchers, clock = self.enter, self.watchers, self.pcpu.clock
-        until = ends
+        self.turn_ends = until = ends
         while True:
             if self.look_for_events:  # every handler that touches a device sets it
-                event = self.board.next_event()
+                event, ends = self.board.next_event(), self.turn_ends
                 until = ends if event is None or event > ends else event
             if clock.now >= until:  # an exit takes time too
                 return

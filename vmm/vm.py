@@ -25,10 +25,10 @@ from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
-from vmm.processor import make_clock, make_pcpu
+from vmm.processor import exits_of, make_clock, make_machine
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
-from vmm.sched.round_robin import RoundRobin
+from vmm.sched.build import Scheduler, build_scheduler
 from vmm.start import load, make_memory, model_of, start, wake_long
 from vmm.state import ledger
 from vmm.state import snapshot as state
@@ -98,7 +98,8 @@ class VM:
             raise
 
     def _build(self) -> None:
-        self.pcpu = make_pcpu(self.memory.ram, self.clock, self.model, self.config)
+        self.pcpus = make_machine(self.memory.ram, self.clock, self.model, self.config)
+        self.pcpu = self.pcpus[0]
         refuse_lacking(self.model, self.pcpu.capabilities, NEEDED if self.config.apicv else ())
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory, self.model.features)
@@ -106,7 +107,10 @@ class VM:
         self.peripherals.plug(self.board, self.memory, self.clock)
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
-        self.scheduler = RoundRobin(self.vcpus, self.board, self.clock, self.pauses, self._idle)
+        self.scheduler: Scheduler = build_scheduler(
+            self.vcpus, self.board, self.clock, self.config.sched, self.config.pcpus,
+            stopped=self.pauses, idle=self._idle, numa=self.config.numa,
+        )  # fmt: skip
         for at, data in self.peripherals.firmware():
             self.memory.write(at, data)
         self.plan = load(self.plan, self.memory)  # after the firmware, as on a PC
@@ -136,14 +140,14 @@ class VM:
             has_mailbox=self.config.wakeup is Wakeup.MAILBOX,
         )  # fmt: skip
         self.governor = Governor(self.clock, self.config.freq)
-        self.governor.changed += [self.pcpu.follow_clock, *self.dialects.rate_changed]
+        self.governor.changed += [*(p.follow_clock for p in self.pcpus), *self.dialects.rate_changed]
         board.backstage += [self.pager, self.governor, *self.dialects.events]
         return board
 
     def _make_vcpus(self) -> list[Vcpu]:
         model = replace(self.model, features=self.model.features - self.dialects.hides)
         around = Surroundings(
-            self.pcpu, self.board, self.memory, Cpuid.of(model, self.config.cpus),
+            self.pcpus, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
@@ -180,7 +184,7 @@ class VM:
             self.scheduler.run(limit)
             self.between_turns()
             if not self.is_stopped() and self.next_work() is None:
-                self.pcpu.idle(max(0, limit - self.clock.now))
+                self.scheduler.sleep_until(limit)
         return self._result(self._stop) if self._stop is not None else None
 
     def next_work(self) -> int | None:
@@ -277,12 +281,14 @@ class VM:
     def interrupt(self, reason: str = "interrupted") -> None:
         """End the run soon; from a signal handler or another thread."""
         self.interrupted = reason
-        self.pcpu.interrupt()
+        for pcpu in self.pcpus:
+            pcpu.interrupt()
 
     def wake(self) -> None:
         """Look for host input soon, however long the guest's turn; from any thread."""
         self._woken = True
-        self.pcpu.interrupt()
+        for pcpu in self.pcpus:
+            pcpu.interrupt()
 
     def stop(self, reason: StopReason, message: str = "", *, value: int = 0) -> None:
         """End the run; the first reason wins."""
@@ -323,11 +329,11 @@ class VM:
         booked = self.ledger
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits,
-            self.pcpu.instructions, self.clock.now,
+            sum(pcpu.instructions for pcpu in self.pcpus), self.clock.now,
             {name: cost.count for name, cost in booked.exits.items()},
             {name: cost.cycles for name, cost in booked.exits.items()},
-            booked.as_dict(), self.digest, self.pcpu.exits_by_name(),
-            self.pcpu.counters()["patched"],
+            booked.as_dict(), self.digest, exits_of(self.pcpus),
+            sum(pcpu.counters()["patched"] for pcpu in self.pcpus),
         )  # fmt: skip
 
     @property
@@ -345,7 +351,7 @@ class VM:
     @property
     def ledger(self) -> Ledger:
         """Where every cycle of the clock went: by heading, by exit reason, by vCPU."""
-        return ledger.read(self.vcpus, self.current)
+        return ledger.read(self.vcpus, self.current, self.pcpus)
 
     @property
     def current(self) -> Vcpu:
@@ -387,7 +393,8 @@ class VM:
     def close(self) -> None:
         """Free the engine and the memory; write out and close the disks."""
         self.peripherals.close()
-        self.pcpu.close()
+        for pcpu in reversed(self.pcpus):
+            pcpu.close()
 
     def __enter__(self) -> Self:
         return self

@@ -116,11 +116,31 @@ def read_account(native: Any, completed: int = 0) -> Account:
     return Account(headings, Exits(costs))
 
 
-def whole(processor: Account, own: Sequence[Account], waiting: Sequence[int]) -> Ledger:
-    """Put accounts together; `waiting`: by virtual CPU, the steal that is not booked yet."""
+def merged(accounts: Sequence[Account]) -> Account:
+    """Add the accounts of several physical CPUs: their headings sum to all their clocks."""
+    headings = {name: sum(account[name] for account in accounts) for name in Heading}
+    names = {name for account in accounts for name in account.exits}
+    costs = {
+        name: ExitCost(
+            sum(account.exits[name].count for account in accounts),
+            sum(account.exits[name].cycles for account in accounts),
+        )
+        for name in sorted(names)
+    }
+    return Account(headings, Exits(costs))
+
+
+def whole(
+    processor: Account, own: Sequence[Account], waiting: Sequence[int], clock: int | None = None
+) -> Ledger:
+    """Put accounts together; `waiting`: by virtual CPU, the steal that is not booked yet.
+
+    `clock`: what the machine's clock reads where `processor` stands for several.
+    """
     headings = dict(processor.headings)
-    headings[Heading.GUEST] = sum(account["guest"] for account in own)
-    clock = sum(headings.values())
+    if clock is None:
+        headings[Heading.GUEST] = sum(account["guest"] for account in own)
+        clock = sum(headings.values())
     parts = (_of_vcpu(*part, clock) for part in zip(own, waiting, strict=True))
     return Ledger(headings, processor.exits, tuple(parts))
 

@@ -56,6 +56,13 @@ def run(
         list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects [kvm].")
     ] = None,
     cpus: Annotated[str | None, _text("--cpus", "N", "Processors [1].")] = None,
+    pcpus: Annotated[
+        str | None, _text("--pcpus", "N", "Physical processors that those share [1].")
+    ] = None,
+    sched: Annotated[
+        str | None,
+        _text("--sched", "credit|rr|gang[,...]", "How they share them: slice=5ms, cap=50, ..."),
+    ] = None,
     memory: Annotated[str | None, _text("--memory", "SIZE", "RAM [256M].")] = None,
     wakeup: Annotated[
         str | None, _text("--wakeup", "sipi|mailbox", "How further processors are started [sipi].")

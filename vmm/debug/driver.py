@@ -26,6 +26,7 @@ from vmm.host.input import POLL_CYCLES
 from vmm.host.tape import Key, Kind, Tape
 from vmm.inject import deliver_pending
 from vmm.outcome import Outcome
+from vmm.sched.build import turns_of
 from vmm.vcpu import Vcpu
 from vmm.vm import VM
 
@@ -248,7 +249,7 @@ class Driver:
                 vm.pcpu.idle(limit - before)  # only the host may wake it, and has not
             return False
         vcpu = chosen[0]
-        ends = FOREVER if len(vm.vcpus) == 1 else vm.scheduler.turn_ends
+        ends = FOREVER if len(vm.vcpus) == 1 else turns_of(vm.scheduler).turn_ends
         self.turn = Turn(vcpu, ends, ends)
         return True
 

@@ -13,6 +13,7 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.mem.reference import Access, Exited, Raised, Translated
 from vmm.debug.target import exit_text
 from vmm.errors import UsageError
+from vmm.sched.build import turns_of
 
 if TYPE_CHECKING:
     from vmm.gdb.stub import Errand, Stub
@@ -222,7 +223,7 @@ def _hypercalls(stub: "Stub", _words: list[str]) -> Lines:
 
 
 def _sched(stub: "Stub", _words: list[str]) -> Lines:
-    scheduler, now = stub.target.vm.scheduler, stub.target.vm.clock.now
+    scheduler, now = turns_of(stub.target.vm.scheduler), stub.target.vm.clock.now
     for vcpu in stub.target.vcpus:
         ends = f", its turn ends in {scheduler.turn_ends - now:,} cycles"
         mark = ends if vcpu is scheduler.current and scheduler.turn_ends > now else ""

@@ -80,6 +80,15 @@ class RoundRobin:
         self.turn, self.turn_ends = index, self.clock.now + self.quantum
         return True
 
+    def yield_turn(self) -> bool:
+        """Let the next one that could run have the turn; whether there is one."""
+        count, own = len(self.vcpus), self.current.index
+        return any(self.give_turn((own + step) % count) for step in range(1, count))
+
+    def sleep_until(self, cycle: int) -> None:
+        """Nobody can run: let time pass."""
+        self.vcpus[0].pcpu.idle(max(0, cycle - self.clock.now))
+
     def save(self) -> tuple[int, int, int]:
         """Whose turn it is, when it ends, and who ran last."""
         return self.turn, self.turn_ends, self.current.index

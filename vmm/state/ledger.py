@@ -3,21 +3,29 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hwmodel.timing.ledger import Ledger, whole
+from hwmodel.pcpu import Pcpu
+from hwmodel.timing.ledger import Ledger, merged, whole
 from vmm.vcpu import Vcpu
 
 
-def read(vcpus: Sequence[Vcpu], current: Vcpu) -> Ledger:
+def read(vcpus: Sequence[Vcpu], current: Vcpu, pcpus: Sequence[Pcpu]) -> Ledger:
     """The ledger up to the last exit; reading books nothing."""
     own = [vcpu.vmcs.account() for vcpu in vcpus]
     waiting = [0 if vcpu is current else vcpu.kept_waiting() for vcpu in vcpus]
-    return whole(current.pcpu.account(), own, waiting)
+    accounts = [pcpu.account() for pcpu in pcpus]
+    if len(accounts) == 1:
+        return whole(accounts[0], own, waiting)
+    latest = max(account.total for account in accounts)
+    return whole(merged(accounts), own, [0] * len(own), latest)
 
 
 def settle(vcpus: Sequence[Vcpu]) -> None:
     """Book what software completed since the last entries."""
+    now = 0
     for vcpu in vcpus:
         vcpu.pcpu.settle(vcpu.vmcs)
+        now = max(now, vcpu.pcpu.clock.now)
+    vcpus[0].pcpu.clock.now = now
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Shadow:
         """Nothing is loaded; `prepare` comes before the first entry."""
         self._vmcs: Final = vmcs
         self._fields: Final = vmcs.fields
-        self._pcpu: Final = pcpu
+        self._pcpu = pcpu
         self._memory: Final = memory
         self._tables: Final = tables
         self._has_1g: Final = has_1g
@@ -90,6 +90,10 @@ class Shadow:
         vmcs[Field.EXCEPTION_BITMAP] |= _PF
         vmcs[Field.CR0_GUEST_HOST_MASK] |= _WP
         self._loaded = ()
+
+    def move_to(self, pcpu: Pcpu) -> None:
+        """The virtual CPU goes on on another physical one."""
+        self._pcpu = pcpu
 
     def entry_of(self, native: Enter) -> Enter:
         """Return what enters the guest in place of `native`."""

@@ -14,6 +14,7 @@ from vmm.exits.hypercall import handle_vmcall
 from vmm.exits.msr import handle_msr_read, handle_msr_write
 from vmm.inject import deliver_pending
 from vmm.pv.kvm.abi import Call, KvmMsr
+from vmm.sched.build import turns_of
 from vmm.vcpu import Vcpu
 
 ASK = f"mov eax, 0x40000000; cpuid; {OFF}"
@@ -104,7 +105,7 @@ def test_garbage_in_registers_never_raises() -> None:
         for _ in range(FUZZED):
             vcpu = chance.choice(vm.vcpus)
             if vcpu is not vm.current and chance.random() < 0.3:
-                vm.scheduler.switch(vcpu)
+                turns_of(vm.scheduler).switch(vcpu)
             outcome = one_exit(vcpu, seen, chance)
             assert outcome in (Outcome.SKIP, Outcome.RESUME, Outcome.YIELD)
             vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = 0

@@ -14,6 +14,7 @@ from vmm.config import Mmu, Technique
 from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import Message
 from vmm.devices.lapic_registers import Reg
+from vmm.sched.build import turns_of
 from vmm.vcpu import Vcpu
 from vmm.virtio.found import VirtioEnd, virtio_ends
 from vmm.vm import VM
@@ -212,7 +213,8 @@ class Taps:
         self._tap(end.transport, "queue_interrupt", interrupts)
 
     def _scheduler(self) -> None:
-        scheduler, write, clock = self._vm.scheduler, self._write, self._vm.clock
+        scheduler = turns_of(self._vm.scheduler)
+        write, clock = self._write, self._vm.clock
         switch, pass_time = scheduler.switch, scheduler.pass_time
 
         def switches(vcpu: Vcpu) -> None:
