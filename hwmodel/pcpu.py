@@ -217,7 +217,7 @@ class Pcpu(MediaRegisters):
         invalidates on one is invalidated on all. `other` has to live longer.
         """
         self.dirty_log.release()
-        lib.engine_join(self._native, other._native)
+        lib.engine_join(self._native, other._native)  # noqa: SLF001  it is one of us
         self.dirty_log = other.dirty_log[:]
 
     def idle(self, cycles: int) -> None:

@@ -1,7 +1,6 @@
 """The physical CPU that a VM runs on: as the model says, timed as `--timing` says."""
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -37,20 +36,45 @@ def make_clock(config: Config, model: CpuModel) -> Clock:
     return Clock(first, tsc_hz=model.tsc_hz if invariant else 0)
 
 
-def make_machine(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> list[Pcpu]:
+class Processors(tuple[Pcpu, ...]):
+    """The physical CPUs of one machine, over one memory; a VM that is alone with one has one."""
+
+    __slots__ = ()
+
+    @property
+    def instructions(self) -> int:
+        """Instructions retired on all."""
+        return sum(pcpu.instructions for pcpu in self)
+
+    @property
+    def patched(self) -> int:
+        """How often instructions ran that had been replaced at translation."""
+        return sum(pcpu.counters()["patched"] for pcpu in self)
+
+    def exits_by_name(self) -> dict[str, int]:
+        """Return the exits that all made, by the kernel's name of the reason."""
+        total: Counter[str] = Counter()
+        for pcpu in self:
+            total.update(pcpu.exits_by_name())
+        return dict(total)
+
+    def interrupt(self) -> None:
+        """Make whichever runs come back soon; from a signal handler or a thread."""
+        for pcpu in self:
+            pcpu.interrupt()
+
+    def close(self) -> None:
+        """Free them, in the order in which they depend on each other."""
+        for pcpu in reversed(self):
+            pcpu.close()
+
+
+def make_machine(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Processors:
     """Make all physical CPUs of `config`: an engine each. Raises InternalError."""
-    made = [make_pcpu(ram, clock, model, config) for _ in range(config.pcpus)]
+    made = Processors(make_pcpu(ram, clock, model, config) for _ in range(config.pcpus))
     for pcpu in made[1:]:
         pcpu.join(made[0])
     return made
-
-
-def exits_of(pcpus: Sequence[Pcpu]) -> dict[str, int]:
-    """Return the exits that processors made, by the kernel's name of the reason."""
-    total: Counter[str] = Counter()
-    for pcpu in pcpus:
-        total.update(pcpu.exits_by_name())
-    return dict(total)
 
 
 def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:

@@ -20,8 +20,8 @@ from typing import Final, Protocol
 from vmm.errors import UsageError
 
 SWITCH_CYCLES: Final = 4812
-"""Dall et al., ISCA 2016, "ARM Virtualization: Performance and Architectural Implications", Table II:
-VM switch of KVM on x86 (Xeon E5-2450)."""
+"""Dall et al., ISCA 2016, "ARM Virtualization: Performance and Architectural Implications",
+Table II: VM switch of KVM on x86 (Xeon E5-2450)."""
 PCPUS_MAX: Final = 64
 _TIMES: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 _TIME: Final = re.compile(r"([0-9]{1,9})(ns|us|ms|s)")

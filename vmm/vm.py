@@ -25,7 +25,7 @@ from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
-from vmm.processor import exits_of, make_clock, make_machine
+from vmm.processor import make_clock, make_machine
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.build import Scheduler, build_scheduler
@@ -140,7 +140,10 @@ class VM:
             has_mailbox=self.config.wakeup is Wakeup.MAILBOX,
         )  # fmt: skip
         self.governor = Governor(self.clock, self.config.freq)
-        self.governor.changed += [*(p.follow_clock for p in self.pcpus), *self.dialects.rate_changed]
+        self.governor.changed += [
+            *(p.follow_clock for p in self.pcpus),
+            *self.dialects.rate_changed,
+        ]
         board.backstage += [self.pager, self.governor, *self.dialects.events]
         return board
 
@@ -160,9 +163,8 @@ class VM:
         return vcpus
 
     def _make_dialects(self) -> Roster:
-        model, cpus, epoch = self.model, self.config.cpus, DEFAULT_EPOCH
-        tsc_hz = self.clock.tsc_hz or self.clock.frequency
-        machine = Machine(self.memory, self.clock, epoch, tsc_hz, model.crystal_hz, cpus)
+        hz = self.clock.tsc_hz or self.clock.frequency, self.model.crystal_hz
+        machine = Machine(self.memory, self.clock, DEFAULT_EPOCH, *hz, self.config.cpus)
         return build_roster(self.config.dialects, machine, apicv=self.config.apicv)
 
     # ---- running ----
@@ -281,14 +283,12 @@ class VM:
     def interrupt(self, reason: str = "interrupted") -> None:
         """End the run soon; from a signal handler or another thread."""
         self.interrupted = reason
-        for pcpu in self.pcpus:
-            pcpu.interrupt()
+        self.pcpus.interrupt()
 
     def wake(self) -> None:
         """Look for host input soon, however long the guest's turn; from any thread."""
         self._woken = True
-        for pcpu in self.pcpus:
-            pcpu.interrupt()
+        self.pcpus.interrupt()
 
     def stop(self, reason: StopReason, message: str = "", *, value: int = 0) -> None:
         """End the run; the first reason wins."""
@@ -307,7 +307,7 @@ class VM:
 
     def pauses(self) -> bool:
         """Whether the scheduler is to come back: for the end of the run, or for input."""
-        ends = self._stop is not None or self.pcpu.pace.is_used_up()
+        ends = self.is_stopped() or self.pcpu.pace.is_used_up()
         return ends or self.interrupted is not None or self._woken
 
     def _reset(self) -> None:
@@ -329,11 +329,10 @@ class VM:
         booked = self.ledger
         return Result(
             stop.status, str(stop.reason), stop.message, stop.last_exits,
-            sum(pcpu.instructions for pcpu in self.pcpus), self.clock.now,
+            self.pcpus.instructions, self.clock.now,
             {name: cost.count for name, cost in booked.exits.items()},
             {name: cost.cycles for name, cost in booked.exits.items()},
-            booked.as_dict(), self.digest, exits_of(self.pcpus),
-            sum(pcpu.counters()["patched"] for pcpu in self.pcpus),
+            booked.as_dict(), self.digest, self.pcpus.exits_by_name(), self.pcpus.patched,
         )  # fmt: skip
 
     @property
@@ -355,12 +354,11 @@ class VM:
 
     @property
     def current(self) -> Vcpu:
-        """The vCPU that ran last."""
+        """The vCPU that ran last; `regs` are its registers."""
         return self.scheduler.current
 
     @property
-    def regs(self) -> Registers:
-        """The registers of the vCPU that ran last."""
+    def regs(self) -> Registers:  # noqa: D102
         return self.current.regs
 
     @property
@@ -393,8 +391,7 @@ class VM:
     def close(self) -> None:
         """Free the engine and the memory; write out and close the disks."""
         self.peripherals.close()
-        for pcpu in reversed(self.pcpus):
-            pcpu.close()
+        self.pcpus.close()
 
     def __enter__(self) -> Self:
         return self

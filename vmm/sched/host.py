@@ -98,7 +98,7 @@ class HostScheduler:
         self._conclude()
         self._advance()
         for core in self.cores:
-            for number, guest in enumerate(self.guests):
+            for number in range(len(self.guests)):
                 if core.task is None or core.task.guest != number:
                     self._catch_up(core, number, self.time)
         self._set_clocks()

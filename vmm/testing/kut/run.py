@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from vmm.config import parse_size
 from vmm.errors import Ring1Error
+from vmm.sched.build import turns_of
 from vmm.testing.kut.config import KutTest
 from vmm.vm import VM
 
@@ -91,7 +92,7 @@ def _boot(
             initrds=[module], serial_output=serial.extend, reboot=False,
             max_instructions=MOST_INSTRUCTIONS, **settings,
         ) as vm:  # fmt: skip
-            vm.scheduler.quantum = _TURN
+            turns_of(vm.scheduler).quantum = _TURN
             ends = cpu_seconds() + test.timeout * scale
             result = None
             while result is None and cpu_seconds() < ends:
