@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from hwmodel.arch.cpuid import Cpuid
 from hwmodel.arch.events import Vector
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.paging import InvVpid
@@ -17,10 +18,12 @@ from vmm.devices.lapic_registers import Reg
 from vmm.inject import inject_exception
 from vmm.pv.dialect import Processor
 from vmm.pv.roster import Roster
+from vmm.technique.shadow import Shadow
 
 _VALID_AND_TYPE: Final = 1 << 31 | 7 << 8  # VM-entry interruption information
 _EXTERNAL: Final = 1 << 31
 _IF: Final = 1 << 9
+_LMA: Final = 1 << 10
 _SHADOW: Final = 0b11  # blocking by STI, by MOV SS
 
 
@@ -31,6 +34,8 @@ class DialectView(Sleeper):
     dialects: Roster
     give_turn: Callable[[int], bool]
     apicv: VirtualApic | None
+    shadow: Shadow | None
+    cpuid: Cpuid
     gave_turn: bool
     """Whether the exit that is being handled gave the turn away."""
 
@@ -66,6 +71,24 @@ class DialectView(Sleeper):
         """The hypervisor carries out several operations in one hypercall: each takes its time."""
         if cycles := operations * self.pcpu.operation_cycles:
             self.pcpu.book(self.vmcs, Heading.HYPERVISOR, cycles, ExitReason.VMCALL)
+
+    def load_cr3(self, value: int) -> bool:
+        """Load CR3 as MOV does; False where that would be #GP, or PAE paging's entries are due."""
+        if not self.regs.efer & _LMA or value >> self.cpuid.model.physical_bits:
+            return False
+        self.regs.cr3 = value
+        if self.shadow is not None:
+            self.shadow.reload()
+        self.flush_translations()
+        return True
+
+    def drop_translation(self, linear: int) -> None:
+        """Drop the translation of one linear address: the shadow's too."""
+        if self.shadow is not None:
+            self.shadow.invalidate(linear)
+        else:
+            vpid = self.vmcs[Field.VIRTUAL_PROCESSOR_ID]
+            self.pcpu.invvpid(InvVpid.ADDRESS, vpid, linear)
 
     def flush_translations(self) -> None:
         """Drop what the processor remembers of its page tables: of its VPID, and no other's."""

@@ -64,7 +64,7 @@ class Vcpu(DialectView):
         self.pcpu = around.machine[0]
         self.board = around.board
         self.memory: Final = around.memory
-        self.cpuid: Final = around.cpuid
+        self.cpuid = around.cpuid
         self.cr4_bits: Final = around.cr4_bits
         self.efer_bits: Final = around.efer_bits
         self.watchers: Final = around.watchers

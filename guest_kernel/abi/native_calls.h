@@ -51,10 +51,10 @@ static inline int64_t native_multicall(uint64_t ring)
     return native_call(NATIVE_CALL_MULTICALL, ring, 0, 0, 0, 0, 0);
 }
 
-/* Store a page-table entry. */
-static inline int64_t native_mmu_update(uint64_t entry_gpa, uint64_t value)
+/* Store a page-table entry, and drop the translation of address (NOWHERE: of none). */
+static inline int64_t native_mmu_update(uint64_t entry_gpa, uint64_t value, uint64_t address)
 {
-    return native_call(NATIVE_CALL_MMU_UPDATE, entry_gpa, value, 0, 0, 0, 0);
+    return native_call(NATIVE_CALL_MMU_UPDATE, entry_gpa, value, address, 0, 0, 0);
 }
 
 /* Load CR3. */
@@ -63,7 +63,7 @@ static inline int64_t native_set_cr3(uint64_t value)
     return native_call(NATIVE_CALL_SET_CR3, value, 0, 0, 0, 0, 0);
 }
 
-/* Drop translations of one linear address; NOWHERE: of all. */
+/* Drop the translation of a linear address; NOWHERE: all. */
 static inline int64_t native_flush(uint64_t address)
 {
     return native_call(NATIVE_CALL_FLUSH, address, 0, 0, 0, 0, 0);

@@ -50,6 +50,12 @@ class Processor(Protocol):
     def reschedule(self) -> None:
         """The dialect's next event is another one now."""
 
+    def load_cr3(self, value: int) -> bool:
+        """Load CR3 as MOV does; False where that would be #GP."""
+
+    def drop_translation(self, linear: int) -> None:
+        """Drop the translation of one linear address, as INVLPG does."""
+
     def flush_translations(self) -> None:
         """Drop what the processor remembers of this guest's page tables."""
 

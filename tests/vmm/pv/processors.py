@@ -40,6 +40,13 @@ class FakeProcessor:
     def work(self, operations: int) -> None:
         self.worked = operations
 
+    def load_cr3(self, value: int) -> bool:
+        self.did.append(("cr3", value))
+        return not value >> 46
+
+    def drop_translation(self, linear: int) -> None:
+        self.did.append(("invlpg", linear))
+
     def flush_translations(self) -> None:
         self.did.append("flush")
 

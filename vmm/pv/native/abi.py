@@ -153,6 +153,8 @@ class CallRow:
     feature: Feature | None
     words: str
     arguments: tuple[Argument, ...] = ()
+    alone: bool = False
+    """Not an entry of a multicall."""
 
 
 _A = Argument
@@ -177,15 +179,16 @@ CALLS: Final[dict[Call, CallRow]] = {
     Call.MULTICALL: CallRow(
         Feature.MULTICALL,
         "Carry out what stands in a ring; returns how many entries were consumed.",
-        (_A("ring", 64, 64),),
+        (_A("ring", 64, 64),), alone=True,
     ),
     Call.MMU_UPDATE: CallRow(
         Feature.MMU_BATCH,
-        "Store a page-table entry.", (_A("entry_gpa", 8, 8), _A("value")),
+        "Store a page-table entry, and drop the translation of address (NOWHERE: of none).",
+        (_A("entry_gpa", 8, 8), _A("value"), _A("address")),
     ),
     Call.SET_CR3: CallRow(Feature.LAZY_CR3, "Load CR3.", (_A("value"),)),
     Call.FLUSH: CallRow(
-        Feature.MMU_BATCH, "Drop translations of one linear address; NOWHERE: of all.",
+        Feature.MMU_BATCH, "Drop the translation of a linear address; NOWHERE: all.",
         (_A("address"),),
     ),
     Call.SET_TIMER: CallRow(
@@ -201,12 +204,12 @@ CALLS: Final[dict[Call, CallRow]] = {
     ),
     Call.YIELD: CallRow(
         Feature.YIELD, "End the turn, in favour of processor target; FOREVER: of anyone.",
-        (_A("target"),),
+        (_A("target"),), alone=True,
     ),
     Call.WAIT_ON_VALUE: CallRow(
         Feature.WAIT_WAKE,
         "Sleep only if the 32-bit word at gpa still holds value, until WAKE or timeout_ns.",
-        (_A("gpa", 4, 4), _A("value"), _A("timeout_ns")),
+        (_A("gpa", 4, 4), _A("value"), _A("timeout_ns")), alone=True,
     ),
     Call.WAKE: CallRow(
         Feature.WAIT_WAKE, "Wake at most count that wait at gpa; returns how many.",
@@ -214,7 +217,7 @@ CALLS: Final[dict[Call, CallRow]] = {
     ),
     Call.CHECK_THEN_SLEEP: CallRow(
         Feature.WAIT_WAKE, "Sleep until WAKE without looking at the value: broken on purpose.",
-        (_A("gpa", 4, 4), _A("timeout_ns")),
+        (_A("gpa", 4, 4), _A("timeout_ns")), alone=True,
     ),
     Call.BALLOON_GIVE: CallRow(
         Feature.BALLOON, "Give a page away: its contents are gone.", (_A("page", 4096, 4096),)

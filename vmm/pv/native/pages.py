@@ -26,11 +26,17 @@ class SharedPages:
         area = SharedArea(self._memory, gpa, size)
         if not area.is_memory():
             return -Error.BAD_ADDRESS
-        for other, taken in self._areas.items():
-            if other != owner and gpa < taken.gpa + taken.size and taken.gpa < gpa + size:
-                return -Error.OVERLAP
+        if self.collides(gpa, size, owner):
+            return -Error.OVERLAP
         self._areas[owner] = area
         return 0
+
+    def collides(self, gpa: int, size: int, but: Owner | None = None) -> bool:
+        """Whether a range lies on one that is shared, other than that of one owner."""
+        return any(
+            other != but and gpa < taken.gpa + taken.size and taken.gpa < gpa + size
+            for other, taken in self._areas.items()
+        )
 
     def take_back(self, owner: Owner) -> None:
         """The owner's range is the guest's alone again."""

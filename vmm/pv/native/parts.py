@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from vmm.pv.native.batch import Multicall
+from vmm.pv.native.mmu import Mmu
 from vmm.pv.native.part import Part
 
-PARTS: Final[tuple[type[Part], ...]] = ()
+PARTS: Final[tuple[type[Part], ...]] = (Multicall, Mmu)
 """Each names the features that it serves; what no part serves is not offered."""
