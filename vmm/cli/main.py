@@ -21,6 +21,7 @@ from vmm.cli import (
     explain,
     fuzz,
     kut,
+    lab,
     replay_command,
     report,
     run_command,
@@ -49,6 +50,7 @@ app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"
     debug_command.debug
 )
 app.command("compare")(compare.compare)
+app.command("lab")(lab.lab)
 app.command("symbols")(symbols.symbols)
 app.command("fuzz")(fuzz.fuzz)
 app.command("kut")(kut.kut)

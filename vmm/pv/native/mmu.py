@@ -11,7 +11,6 @@ from vmm.pv.native.abi import NOWHERE, Call, Error, Feature
 from vmm.pv.native.part import Handler, Part
 
 
-
 class Mmu(Part):
     """What a guest does to its address space."""
 

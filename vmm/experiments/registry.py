@@ -1,0 +1,19 @@
+"""The experiments by name; a module is loaded when its experiment is asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from vmm.experiments.report import Report
+
+EXPERIMENTS: Final[dict[str, str]] = {
+    "multicall": "n operations in one hypercall against n traps: the amortisation law",
+}
+"""Name of a module beside this one, with a function `run() -> Report`; what it shows."""
+
+
+def run(name: str) -> "Report":
+    """Run one. Raises KeyError for an unknown name."""
+    EXPERIMENTS[name]
+    report: Report = import_module(f"vmm.experiments.{name}").run()
+    return report
