@@ -344,13 +344,17 @@ static bool find(struct engine *e, uint64_t linear, enum access access, bool use
     return true;
 }
 
-/* Who only looks comes at any time: he leaves nothing behind, not even lines in the caches. */
+/* Who only looks comes at any time: he leaves nothing behind, neither lines in the caches nor a count. */
 bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum walk_effects effects, struct walk *w)
 {
     bool aside = e->mmu.aside, looks = effects == WALK_LOOKS;
+    struct mmu_counters *counters = &e->mmu.counters;
+    uint64_t guest = counters->guest_references, ept = counters->ept_references;
     e->mmu.aside = aside || looks;
     bool found = find(e, linear, access, user, looks, w);
     e->mmu.aside = aside;
+    if (looks)
+        counters->guest_references = guest, counters->ept_references = ept;
     return found;
 }
 

@@ -197,10 +197,10 @@ def test_breakpoints_are_met_alike_in_both_directions(vm: VM) -> None:
 def test_reading_changes_nothing(vm: VM) -> None:
     session = Session(vm, interval=600)
     session.goto_step(900)
-    before = vm.digest(), session.now
+    before = vm.digest(), session.now, vm.pcpu.mmu_counters()
     assert vm.memory.read(0x20_0000, 16)
     assert vm.virtual[START : START + 4]
-    assert (vm.digest(), session.now) == before
+    assert (vm.digest(), session.now, vm.pcpu.mmu_counters()) == before
 
 
 def test_checkpoints_stay_within_their_limit(vm: VM) -> None:
