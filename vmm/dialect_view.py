@@ -115,6 +115,12 @@ class DialectView(Sleeper):
         """End the highest interrupt in service."""
         self.lapic.write_register(Reg.EOI, 0)
 
+    def in_service(self) -> int | None:
+        """Return the vector of the highest interrupt in service."""
+        self.lapic.settle()
+        vector = self.lapic.page.highest(Reg.ISR)
+        return None if vector < 0 else vector
+
     def ends_silently(self) -> bool:
         """Whether ending the highest interrupt in service would do nothing but that.
 

@@ -80,6 +80,9 @@ class Processor(Protocol):
     def end_of_interrupt(self) -> None:
         """End the highest interrupt in service."""
 
+    def in_service(self) -> int | None:
+        """Return the vector of the highest interrupt in service."""
+
     def ends_silently(self) -> bool:
         """Whether ending the highest interrupt in service would do nothing but that."""
 
@@ -176,6 +179,9 @@ class Dialect(Protocol):
 
     def attach(self, processors: list[Processor]) -> None:
         """Meet the virtual CPUs, once, before the first runs."""
+
+    def begin_life(self, life: int) -> None:
+        """The guest goes on from a snapshot from which others may go on too, as number `life`."""
 
     def reset(self, index: int) -> None:
         """Forget what virtual CPU `index` asked for: power-up or INIT."""

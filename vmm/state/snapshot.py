@@ -89,7 +89,9 @@ def take(
     pages = keeper.take()
     if flush:
         pcpu.flush_tlb()
-    devices = board.save()  # first: a local APIC that is looked at books PV EOIs, in the dialect too
+    devices = (
+        board.save()
+    )  # first: a local APIC that is looked at books PV EOIs, in the dialect too
     return Snapshot(
         VERSION,
         pages,

@@ -22,6 +22,7 @@ class FakeProcessor:
     injecting: bool = False
     runnable_since: int = 0
     deaf: bool = False
+    serving: int | None = None
     did: list[object] = field(default_factory=list)
     settle: Callable[[Processor], None] | None = None
 
@@ -71,6 +72,9 @@ class FakeProcessor:
 
     def end_of_interrupt(self) -> None:
         self.did.append("eoi")
+
+    def in_service(self) -> int | None:
+        return self.serving
 
     def ends_silently(self) -> bool:
         return self.quiet

@@ -136,6 +136,9 @@ class Kvm:
         for part in self._parts.values():
             part.attach(processors)
 
+    def begin_life(self, life: int) -> None:
+        """KVM's guests learn of it by other means, a VM generation device for instance."""
+
     def reset(self, index: int) -> None:
         """Power-up or INIT."""
         for part in self._parts.values():

@@ -135,6 +135,7 @@ class Notice(IntEnum):
 
     REVOCATION = 0
     PRESSURE = 1
+    GENERATION = 2
 
 
 @dataclass(frozen=True, slots=True)

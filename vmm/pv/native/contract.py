@@ -148,6 +148,12 @@ class Contract:
             self.notify(Notice.REVOCATION)
         return self.state[feature]
 
+    def begin_life(self, life: int) -> None:
+        """The guest goes on from a snapshot: tell it so, by a number that no other one has."""
+        self.generation = (self.generation << 16 ^ life) + 1 & (1 << 64) - 1
+        self.publish()
+        self.notify(Notice.GENERATION)
+
     def overdue(self) -> list[Feature]:
         """The features whose revocation the guest did not acknowledge in time."""
         now = self._machine.clock.now

@@ -211,6 +211,10 @@ class Native:
         self._room.cpus.extend(processors)
         self.contract.attach(processors)
 
+    def begin_life(self, life: int) -> None:
+        """Tell the guest by another generation in the contract page, and a notice."""
+        self.contract.begin_life(life)
+
     def reset(self, index: int) -> None:
         """Power-up or INIT."""
         self.pages.forget_processor(index)
