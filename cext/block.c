@@ -25,8 +25,9 @@ bool blocks_create(struct engine *e)
     e->blocks = records == MAP_FAILED ? NULL : records;
     e->lengths = malloc(LENGTH_BYTES);
     e->units = malloc(LENGTH_BYTES * sizeof *e->units);
+    e->codes = malloc(CODE_BYTES);
     e->scratch = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
-    if (!e->blocks || !e->lengths || !e->units)
+    if (!e->blocks || !e->lengths || !e->units || !e->codes)
         return false;
     e->blocks[0] = (struct block){.pc = BLOCK_UNSEEN, .engine = e};
     return true;
@@ -38,6 +39,7 @@ void blocks_destroy(struct engine *e)
         munmap(e->blocks, BLOCK_RECORDS * sizeof *e->blocks);
     free(e->lengths);
     free(e->units);
+    free(e->codes);
 }
 
 static void next_record(struct engine *e)
@@ -52,7 +54,7 @@ static void next_record(struct engine *e)
 void blocks_forget(struct engine *e)
 {
     e->block_count = 0;
-    e->length_count = 0;
+    e->length_count = e->code_count = 0;
     e->carry.left = e->base.left = e->left_base.left = 0;
     e->oldest_code = e->newest_code = NULL;
     e->block = NULL;
@@ -64,7 +66,7 @@ void blocks_forget(struct engine *e)
  * to be of one instruction (is_second_try()). */
 bool blocks_nearly_full(const struct engine *e)
 {
-    return e->block_count > BLOCK_RECORDS - 1024 || e->length_count > LENGTH_BYTES - (1 << 16) ||
+    return e->block_count > BLOCK_RECORDS - 1024 || e->length_count > LENGTH_BYTES - (1 << 16) || e->code_count > CODE_BYTES - (1 << 16) ||
            e->newest_code - e->oldest_code > CODE_BUFFER_BYTES - (4 << 20);
 }
 
@@ -230,7 +232,7 @@ static bool is_second_try(struct engine *e, const struct block *left, const stru
 /* `left` ran to its end only as it seemed. */
 static void unretire_left(struct engine *e, const struct block *left, uint64_t pc)
 {
-    e->base = e->left_base;
+    restore_left(e);
     unretire(e, left, pc);
 }
 

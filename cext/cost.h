@@ -7,7 +7,7 @@
 
 /* Costs are kept in sixty-fourths of a cycle: short blocks take fractions of one. */
 enum { COST_SHIFT = 6, COST_UNIT = 1 << COST_SHIFT };
-enum { STRETCH_MOST = 64 };        /* instructions */
+enum { STRETCH_MOST = 64, STRETCH_CODE_BYTES = STRETCH_MOST * 15 };        /* instructions */
 
 /* No instruction costs less, so many cycles bound the instructions that they hold. */
 enum { COST_LEAST = 4 };

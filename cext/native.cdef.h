@@ -105,6 +105,7 @@ struct vcpu {
      * the IRET at that RIP may run, software having seen it. */
     uint64_t deprivileged, permitted, permitted_rip;
     uint64_t stretch_start, stretch_at, stretch_done, stretch_in_rep;      /* and how far it was in what is priced together */
+    uint8_t stretch_code[960], stretch_lengths[64];    /* and what code that was, by instructions */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
     uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
     struct ledger ledger;          /* its own part of the processor's */

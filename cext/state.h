@@ -12,7 +12,7 @@
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE, TRAP_REFUSED };
 
-enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BYTES = 1 << 23, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
 enum { LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
 
 /* One translated block. Unicorn bakes the record's address into the block (block.c), so its hook needs no search. */
@@ -29,7 +29,8 @@ struct block {
     uint16_t rate;                 /* a trailing REP: units an iteration, for each but the first */
     uint8_t address_size;          /* of the last instruction, bytes */
     uint8_t carried_done;          /* the same where it goes on with a stretch of so many instructions: 0 not yet known, */
-    uint32_t carried_from, carried_at, carried_work;   /* that began there (low half): index of the units; of all instructions */
+    uint32_t carried_code, carried_at, carried_work;   /* of that code (a hash): index of the units; of all instructions */
+    uint32_t code;                 /* index into engine->codes: its bytes, when it is priced */
 };
 enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32,
        BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512 };    /* OPEN: its end is not the end of a stretch */
@@ -87,7 +88,9 @@ struct engine {
     struct ledger ledger;
     struct stretch base, carry;    /* where the running block began, if within a stretch; where the next one will */
     struct stretch left_base;      /* of the block before */
+    struct trail base_trail, trail, left_trail;    /* of `base`, `carry` and `left_base`, where they are within a stretch */
     struct cost_run pricing;       /* of the stretch that was last continued */
+    struct trail priced;           /* and its code */
     struct rep rep;
     struct unknown_costs unknown;
     uint32_t next_units;           /* price of the instruction that settle_block() stopped at */
@@ -109,6 +112,8 @@ struct engine {
     uint8_t *lengths;              /* of instructions, and LAST_OF_STRETCH */
     uint16_t *units;               /* likewise: what each adds to its block's work */
     uint32_t length_count;
+    uint8_t *codes;                /* of priced blocks, as translated */
+    uint32_t code_count;
     struct block scratch;
     csh capstone[3];
     cs_insn *scan;                 /* capstone's cell for decode.c and block.c */

@@ -20,173 +20,6 @@ void count_delivery(struct engine *e)
     end_stretch(e);
 }
 
-/* `s`, after the first `n` instructions of `b`. */
-static struct stretch follow(const struct engine *e, struct stretch s, const struct block *b, uint32_t n)
-{
-    bool priced = s.done && s.left >= b->total;
-    s.units_at = priced ? s.units_at + n : b->lengths + n;
-    s.left = priced ? s.left - n : s.done ? 0 : b->total - n;
-    s.at = b->real_pc;
-    s.in_rep = false;
-    for (uint32_t i = 0; i < n; i++) {
-        uint8_t length = e->lengths[b->lengths + i];
-        if (!s.done)
-            s.start = s.at;
-        s.at += length & LENGTH_MASK;
-        s.done++;
-        if (length & LAST_OF_STRETCH || s.done == STRETCH_MOST)
-            s.done = 0;
-    }
-    return s;
-}
-
-/* ---- prices ---- */
-
-/* The next instruction of a stretch, or the first of one. */
-static struct cost price_next(struct engine *e, struct cost_run *r, const uint8_t *code, unsigned length)
-{
-    if (!r->done || r->done == STRETCH_MOST)
-        cost_begin(r, e->costs, r->bits, r->at);
-    struct cost c = cost_add(r, code, length);
-    if (c.last)
-        r->done = 0;
-    return c;
-}
-
-static void note_unknown(struct engine *e, const uint8_t *code, unsigned length, uint16_t form)
-{
-    struct unknown_cost *u = e->unknown.form;
-    for (uint32_t n = 0; n < e->unknown.count; n++, u++)
-        if (u->form == form) {
-            u->blocks++;
-            return;
-        }
-    if (e->unknown.count == UNKNOWN_COSTS || length > sizeof u->code)
-        return;
-    *u = (struct unknown_cost){.length = length, .bits = (uint32_t)code_bits(e), .blocks = 1, .form = form};
-    memcpy(u->code, code, length);
-    e->unknown.count++;
-}
-
-uint32_t engine_unknown_costs(const struct engine *e, struct unknown_cost *to)
-{
-    memcpy(to, e->unknown.form, e->unknown.count * sizeof *to);
-    return e->unknown.count;
-}
-
-void price_block(struct engine *e, struct block *b)
-{
-    uint8_t code[4096 + 32];
-    struct cost_run r;
-    size_t size = peek_code(e, b->real_pc, code, b->size);
-    uint64_t at = 0;
-    cost_begin(&r, e->costs, code_bits(e), b->real_pc);
-    b->flags |= BLOCK_PRICED;
-    b->work = 0;
-    for (uint32_t n = 0; n < b->total; n++) {
-        unsigned length = length_at(e, b, n);
-        struct cost c = at + length <= size ? price_next(e, &r, code + at, length) : (struct cost){.units = COST_UNIT, .last = true};
-        if (unlikely(c.unknown))
-            note_unknown(e, code + at, length, c.unknown);
-        e->units[b->lengths + n] = c.units;
-        e->lengths[b->lengths + n] |= c.last ? LAST_OF_STRETCH : 0;
-        b->work += n < b->counted ? c.units : 0;
-        b->rate = c.rate;
-        b->address_size = c.address_size;
-        at += length;
-    }
-    e->counters.priced++;
-    if (r.done && r.done < STRETCH_MOST && !(b->flags & BLOCK_SENSITIVE)) {
-        b->flags |= BLOCK_OPEN;
-        b->pc = BLOCK_SLOW;
-    }
-}
-
-/* Price the stretch again up to where it was left. */
-static bool recall(struct engine *e, const struct stretch *s)
-{
-    uint8_t code[STRETCH_MOST * 15 + 16];
-    struct cost_run *r = &e->pricing;
-    if (r->table == e->costs && r->bits == code_bits(e) && r->start == s->start && r->done == s->done && r->at == s->at)
-        return true;
-    cost_begin(r, e->costs, code_bits(e), s->start);
-    if (!s->done || s->at - s->start > STRETCH_MOST * 15)
-        return !s->done;
-    size_t left = peek_code(e, s->start, code, s->at - s->start);
-    const uint8_t *at = code;
-    uint64_t address = s->start;
-    while (left && lib.cs_disasm_iter(capstone_for(e), &at, &left, &address, e->scan))
-        cost_add(r, e->scan->bytes, e->scan->size);
-    return r->done == s->done && r->at == s->at;
-}
-
-/* Room for the units of `b`, which goes on with a stretch. */
-static uint32_t make_room(struct engine *e, const struct block *b)
-{
-    uint32_t at = e->length_count;
-    if (at + b->total > LENGTH_BYTES)
-        return b->lengths;         /* cannot be: see blocks_nearly_full() */
-    memcpy(e->lengths + at, e->lengths + b->lengths, b->total);
-    e->length_count += b->total;
-    return at;
-}
-
-/* Units of each instruction of `b`, which goes on with the stretch `s`. The same code is cut at the same place again. */
-static void price_carried(struct engine *e, struct block *b, const struct stretch *s)
-{
-    uint8_t code[4096 + 32];
-    size_t size = peek_code(e, b->real_pc, code, b->size), at = 0;
-    b->carried_at = b->carried_done ? b->carried_at : make_room(e, b);
-    b->carried_done = (uint8_t)s->done;
-    b->carried_from = (uint32_t)s->start;
-    b->carried_work = 0;
-    if (!recall(e, s))
-        cost_begin(&e->pricing, e->costs, code_bits(e), b->real_pc);
-    for (uint32_t n = 0; n < b->total; n++) {
-        unsigned length = length_at(e, b, n);
-        struct cost c = at + length <= size ? price_next(e, &e->pricing, code + at, length) : (struct cost){.units = COST_UNIT};
-        e->units[b->carried_at + n] = c.units;
-        b->carried_work += c.units;
-        at += length;
-    }
-}
-
-/* A block that was cut: what is left of it may be priced already. */
-static bool is_priced(const struct engine *e, const struct block *b, const struct stretch *s)
-{
-    return s->left >= b->total && !memcmp(e->lengths + s->units_at, e->lengths + b->lengths, b->total);
-}
-
-static uint64_t sum_of_rest(const struct engine *e, const struct block *b, const struct stretch *s)
-{
-    uint64_t sum = 0;
-    for (uint32_t n = 0; n < b->total; n++)
-        sum += e->units[s->units_at + n];
-    return sum;
-}
-
-static uint64_t price_of_carried(struct engine *e, struct block *b)
-{
-    struct stretch *s = &e->carry;
-    if (is_priced(e, b, s))
-        return sum_of_rest(e, b, s);
-    if (b->carried_done != s->done || b->carried_from != (uint32_t)s->start)
-        price_carried(e, b, s);
-    s->units_at = b->carried_at;
-    s->left = b->total;
-    return b->carried_work;
-}
-
-uint64_t price_of(struct engine *e, struct block *b)
-{
-    bool carried = goes_on(&e->carry) && e->carry.at == b->real_pc;
-    if (!carried)
-        end_stretch(e);
-    else if (e->carry.done)
-        return price_of_carried(e, b);
-    return b->work + (b->flags & BLOCK_REP ? e->units[b->lengths + b->total - 1] : 0);
-}
-
 static uint32_t unit_of(const struct engine *e, const struct block *b, uint32_t n)
 {
     return e->units[e->base.done ? e->base.units_at + n : b->lengths + n];
@@ -201,6 +34,8 @@ void book_block(struct engine *e, struct block *b)
     if (!e->costs)
         return;
     e->base = e->carry;
+    if (e->base.done)
+        copy_trail(&e->base_trail, &e->trail);
     end_stretch(e);
     if (!e->base.done)
         e->work += b->work;
@@ -218,6 +53,7 @@ void unbook(struct engine *e, const struct block *b, uint32_t done)
         e->work -= unit_of(e, b, n);
     e->next_units = done < b->total ? unit_of(e, b, done) : 0;
     e->carry = follow(e, e->base, b, done);
+    follow_code(e, &e->trail, &e->base_trail, e->carry.done, b, done);
     e->base = (struct stretch){0};
     e->carry.in_rep = e->rep.begun;
     e->rep.begun = false;
@@ -232,10 +68,20 @@ void end_block(struct engine *e)
     if (!e->costs || !b)
         return;
     e->carry = follow(e, e->base, b, b->total - waits);
+    follow_code(e, &e->trail, &e->base_trail, e->carry.done, b, b->total - waits);
     e->left_base = e->base;
+    if (e->base.done)
+        copy_trail(&e->left_trail, &e->base_trail);
     e->base = (struct stretch){0};
     e->carry.in_rep = waits;
     e->next_units = 0;
+}
+
+void restore_left(struct engine *e)
+{
+    e->base = e->left_base;
+    if (e->base.done)
+        copy_trail(&e->base_trail, &e->left_trail);
 }
 
 /* An instruction that the engine carried out itself ends its stretch. */
@@ -270,8 +116,11 @@ void take_stretch(struct engine *e, const struct vcpu *v)
 {
     end_stretch(e);
     e->base = e->carry;
-    if (v->paused)
-        e->carry = (struct stretch){.start = v->stretch_start, .at = v->stretch_at, .done = (uint32_t)v->stretch_done, .in_rep = v->stretch_in_rep};
+    if (!v->paused)
+        return;
+    e->carry = (struct stretch){.start = v->stretch_start, .at = v->stretch_at, .done = (uint32_t)v->stretch_done, .in_rep = v->stretch_in_rep};
+    e->trail.length = e->trail.count = 0;
+    append_to_trail(&e->trail, v->stretch_code, v->stretch_lengths, e->carry.done);
 }
 
 void leave_stretch(const struct engine *e, struct vcpu *v)
@@ -281,6 +130,10 @@ void leave_stretch(const struct engine *e, struct vcpu *v)
     v->stretch_at = s.at;
     v->stretch_done = s.done;
     v->stretch_in_rep = s.in_rep;
+    if (!s.done)
+        return;
+    memcpy(v->stretch_code, e->trail.code, e->trail.length);
+    memcpy(v->stretch_lengths, e->trail.lengths, e->trail.count);
 }
 
 void book_completed(struct engine *e, struct vcpu *v)
@@ -309,8 +162,10 @@ void begin_rep(struct engine *e, const struct block *b, bool in_rep)
 /* Another iteration follows, in a block of its own. */
 void count_rep(struct engine *e, struct block *b)
 {
-    if (e->block && e->block != b)
+    if (e->block && e->block != b) {
         e->base = follow(e, e->base, e->block, e->block->total - 1u);
+        follow_code(e, &e->base_trail, &e->base_trail, e->base.done, e->block, e->block->total - 1u);
+    }
     if (!e->rep.counts)
         e->rep.count = rep_count(e);
     e->rep.counts = true;

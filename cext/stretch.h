@@ -14,6 +14,9 @@ struct stretch {
     bool in_rep;                   /* the next one is a REP that has done at least one iteration */
 };
 
+/* The code of a stretch so far, as it ran: a guest may have written over it since. */
+struct trail { uint32_t length, count; uint8_t code[STRETCH_CODE_BYTES], lengths[STRETCH_MOST]; };
+
 /* Forms without a row that blocks were made of. */
 struct unknown_costs { uint32_t count; struct unknown_cost form[UNKNOWN_COSTS]; };
 
@@ -27,6 +30,11 @@ struct rep {
     bool counts;                   /* `count` is known; before, the first iteration is under way in a block that began earlier */
 };
 
+/* pricing.c: after the first `n` instructions of a block: how far the stretch is, and its code */
+struct stretch follow(const struct engine *e, struct stretch s, const struct block *b, uint32_t n);
+void follow_code(const struct engine *e, struct trail *to, const struct trail *before, uint32_t done, const struct block *b, uint32_t n);
+void copy_trail(struct trail *to, const struct trail *from);
+void append_to_trail(struct trail *t, const uint8_t *code, const uint8_t *lengths, uint32_t count);
 void price_block(struct engine *e, struct block *b);
 uint64_t price_of(struct engine *e, struct block *b);              /* of running it now, with its REP's first iteration */
 void book_block(struct engine *e, struct block *b);
@@ -37,6 +45,7 @@ void count_rep(struct engine *e, struct block *b);
 void end_rep(struct engine *e, bool completed, bool iterated);
 bool rep_is_due(const struct engine *e);
 void settle_rep(struct engine *e, const struct block *b, uint64_t pc, bool ended);
+void restore_left(struct engine *e);               /* to where the block before began */
 void unretire(struct engine *e, const struct block *b, uint64_t pc);
 void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
 void finish_block(struct engine *e);               /* it has run to its end */

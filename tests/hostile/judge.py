@@ -17,6 +17,7 @@ from vmm import VM
 from vmm.config import Config
 from vmm.memory.guest import PRIVATE_PAGES
 
+TIMING: Final = os.environ.get("RING1_TIMING", "fast")
 PAGE: Final = 4096
 FIRST_FREE: Final = 2  # private pages: MSR bitmap, bounce page; the others carry a pattern
 ALL_SHORT: Final = 40  # slices, after which they become longer: other programs want time too
@@ -42,9 +43,9 @@ class Run:
 class Machine:
     """One VM for many programs, and the bytes around its guest."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: str = TIMING) -> None:
         """Make the VM from an image of HLTs; write a pattern into the pages behind the guest."""
-        self.vm: Final = VM(config=_config())
+        self.vm: Final = VM(config=_config(timing))
         self._exits: list[tuple[int, ...]] = []
         self.vm.watchers.exits.append(self._watch)
         view, size = self.vm.memory.ram.view, self.vm.memory.size
@@ -130,10 +131,10 @@ class Machine:
         return whole[:PAGE] + whole[FIRST_FREE * PAGE :]
 
 
-def _config() -> Config:
+def _config(timing: str) -> Config:
     image = Path(tempfile.mkdtemp()) / "halt.bin"
     image.write_bytes(b"\xf4" * 512)
-    return Config.of(image=str(image), memory="1M", timing=os.environ.get("RING1_TIMING", "fast"))
+    return Config.of(image=str(image), memory="1M", timing=timing)
 
 
 def differences(one: Run, other: Run) -> str:

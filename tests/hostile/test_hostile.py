@@ -42,3 +42,16 @@ def _machine() -> Machine:
 @pytest.mark.parametrize("seed", ONCE_FAILED)
 def test_what_once_failed(machine: Machine, seed: int) -> None:
     assert judge(machine, generate(seed)) == []
+
+
+ONCE_FAILED_BY_CYCLES = (
+    5000011, 5000013, 5000023, 5000098, 5000267, 5000401, 5000473, 5000498, 5000508, 5000518,
+    5000566, 5000622, 5000680, 5010593, 5010837, 5012460, 5012812, 5013674,
+)  # fmt: skip
+
+
+def test_what_once_failed_by_cycles() -> None:
+    """Flags in the EPT, walks that pass a deadline, code that was looked at, stretches cut."""
+    machine = Machine("cycle")
+    found = {seed: judge(machine, generate(seed)) for seed in ONCE_FAILED_BY_CYCLES}
+    assert {seed: what for seed, what in found.items() if what} == {}
