@@ -74,9 +74,9 @@ class VM:
         self.clock: Final = make_clock(self.config, self.model)
         self.memory: Final = make_memory(self.config)
         self.pager: Final = Pager(self.clock, self.memory)
+        self.console: Final = Console(serial_output)
         self.dialects: Final = self._make_dialects()
         self.watchers: Final = Watchers(self.dialects.watchers)
-        self.console: Final = Console(serial_output)
         self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
             self.clock, self.sources, poll_input, wait_idle, self._receive
@@ -163,9 +163,9 @@ class VM:
         return vcpus
 
     def _make_dialects(self) -> Roster:
-        hz = self.clock.tsc_hz or self.clock.frequency, self.model.crystal_hz
-        machine = Machine(self.memory, self.clock, DEFAULT_EPOCH, *hz, self.config.cpus)
-        return build_roster(self.config.dialects, machine, apicv=self.config.apicv)
+        hz, c = (self.clock.tsc_hz or self.clock.frequency, self.model.crystal_hz), self.config
+        machine = Machine(self.memory, self.clock, DEFAULT_EPOCH, *hz, c.cpus, c.seed, self.console)
+        return build_roster(c.dialects, machine, apicv=c.apicv)
 
     # ---- running ----
 

@@ -10,6 +10,11 @@
 #define NATIVE_FOREVER 0xffffffffffffffff
 #define NATIVE_TIME_STABLE 0x1
 #define NATIVE_PRESSURE_FULL 0x10000
+#define NATIVE_RING_QUIET 0x1
+#define NATIVE_RING_IN 0x1
+#define NATIVE_RING_ORDER_MOST 0x8
+#define NATIVE_RING_LENGTH_MOST 0x10000
+#define NATIVE_STORE_BYTES 0x100000
 #define NATIVE_MULTICALL_MOST 0x400
 #define NATIVE_MULTICALL_STOP 0x1
 #define NATIVE_FEATURE_MULTICALL 0x0
@@ -58,6 +63,8 @@
 #define NATIVE_NOTICE_REVOCATION 0x0
 #define NATIVE_NOTICE_PRESSURE 0x1
 #define NATIVE_NOTICE_GENERATION 0x2
+#define NATIVE_DEVICE_CONSOLE 0x0
+#define NATIVE_DEVICE_STORE 0x1
 #define NATIVE_CALL_NOP 0x52310000
 #define NATIVE_CALL_CONTRACT_ACCEPT 0x52310001
 #define NATIVE_CALL_CONTRACT_ACTIVATE 0x52310002
@@ -156,6 +163,25 @@ struct native_multicall_entry {
     volatile int64_t result;  /* the hypervisor's */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct native_multicall_entry) == 64, "ABI");
+
+struct native_ring {
+    volatile uint32_t tail;  /* the guest's: counts filled descriptors, freely running */
+    volatile uint32_t flags;  /* the guest's: RING_QUIET, no interrupt */
+    volatile uint32_t head;  /* the device's: counts completed descriptors, freely running */
+    volatile uint32_t size;  /* the device's: how many descriptors follow the header */
+    uint8_t rest[48];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct native_ring) == 64, "ABI");
+
+struct native_descriptor {
+    volatile uint64_t gpa;  /* the buffer */
+    volatile uint64_t offset;  /* where on the device */
+    volatile uint32_t length;  /* of the buffer, in bytes */
+    volatile uint32_t flags;  /* RING_IN: the device fills the buffer; else it takes it */
+    volatile int32_t status;  /* the device's: 0, or a negative error */
+    volatile uint32_t moved;  /* the device's: bytes */
+} __attribute__((aligned(32)));
+_Static_assert(sizeof(struct native_descriptor) == 32, "ABI");
 #endif
 
 #endif

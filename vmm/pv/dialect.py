@@ -96,11 +96,19 @@ class Processor(Protocol):
         """Whether the next entry injects an external interrupt."""
 
 
+class Console(Protocol):
+    """Shows people what guests write."""
+
+    def write(self, data: bytes) -> None:
+        """Show bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What a dialect knows of the VM. `epoch` is the date at cycle 0, in seconds since 1970.
 
-    `apic_hz` is the input clock of the local APICs' timers.
+    `apic_hz` is the input clock of the local APICs' timers, `seed` what all chance comes from;
+    `console` takes what a guest writes for people.
     """
 
     memory: GuestMemory
@@ -109,6 +117,8 @@ class Machine:
     tsc_hz: int
     apic_hz: int
     cpus: int
+    seed: int = 0
+    console: "Console | None" = None
 
 
 @dataclass(slots=True)

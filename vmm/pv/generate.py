@@ -36,7 +36,7 @@ def guest_native() -> str:
     lines += [f"#define NATIVE_{name} {value:#x}" for name, value in native.CONSTANTS.items()]
     for prefix, numbers in (
         ("FEATURE", native.Feature), ("STATE", native.FeatureState), ("E", native.Error),
-        ("PAGE", native.PageKind), ("NOTICE", native.Notice),
+        ("PAGE", native.PageKind), ("NOTICE", native.Notice), ("DEVICE", native.RingDevice),
     ):  # fmt: skip
         lines += enum_lines(f"NATIVE_{prefix}", numbers)
     lines += [f"#define NATIVE_CALL_{c.name} {native.TAG + c:#x}" for c in native.Call]

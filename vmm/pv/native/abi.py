@@ -296,11 +296,42 @@ MULTICALL_ENTRY: Final = Layout("multicall_entry", 64, 64, (
     Member("arguments", "u64", "as in the registers", 6),
     Member("result", "i64", "the hypervisor's"),
 ))  # fmt: skip
+RING: Final = Layout("ring", 64, 64, (
+    Member("tail", "u32", "the guest's: counts filled descriptors, freely running"),
+    Member("flags", "u32", "the guest's: RING_QUIET, no interrupt"),
+    Member("head", "u32", "the device's: counts completed descriptors, freely running"),
+    Member("size", "u32", "the device's: how many descriptors follow the header"),
+))  # fmt: skip
+DESCRIPTOR: Final = Layout("descriptor", 32, 32, (
+    Member("gpa", "u64", "the buffer"),
+    Member("offset", "u64", "where on the device"),
+    Member("length", "u32", "of the buffer, in bytes"),
+    Member("flags", "u32", "RING_IN: the device fills the buffer; else it takes it"),
+    Member("status", "i32", "the device's: 0, or a negative error"),
+    Member("moved", "u32", "the device's: bytes"),
+))  # fmt: skip
+RING_QUIET: Final = 1
+RING_IN: Final = 1
+RING_ORDER_MOST: Final = 8
+RING_LENGTH_MOST: Final = 1 << 16
+"""Of one buffer, in bytes."""
+STORE_BYTES: Final = 1 << 20
+
+
+class RingDevice(IntEnum):
+    """What stands behind a ring."""
+
+    CONSOLE = 0
+    """Takes characters."""
+    STORE = 1
+    """`STORE_BYTES` that can be written and read; empty at power-on."""
+
+
 MULTICALL_MOST: Final = 1024
 MULTICALL_STOP: Final = 1
 LAYOUTS: Final = (
     CONTRACT_PAGE, TIME_PAGE, PREEMPTION_PAGE, STEAL_PAGE, PRESSURE_PAGE, MULTICALL_RING,
-    MULTICALL_ENTRY,
+    MULTICALL_ENTRY, RING, DESCRIPTOR,
 )  # fmt: skip
 
 
@@ -326,5 +357,7 @@ CONSTANTS: Final[dict[str, int]] = {
     "VERSION": VERSION, "TAG": TAG, "HYPERCALL_PAGE_MSR": HYPERCALL_PAGE_MSR,
     "ENTRY_BYTES": ENTRY_BYTES, "NOWHERE": NOWHERE, "FOREVER": FOREVER,
     "TIME_STABLE": TIME_STABLE, "PRESSURE_FULL": PRESSURE_FULL,
+    "RING_QUIET": RING_QUIET, "RING_IN": RING_IN, "RING_ORDER_MOST": RING_ORDER_MOST,
+    "RING_LENGTH_MOST": RING_LENGTH_MOST, "STORE_BYTES": STORE_BYTES,
     "MULTICALL_MOST": MULTICALL_MOST, "MULTICALL_STOP": MULTICALL_STOP,
 }  # fmt: skip
