@@ -149,7 +149,7 @@ static void scan(struct engine *e, struct block *b)
     if (known && b->total)
         b->flags |= kind_of_end(e->scan->id);
     if (known && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
-        b->flags |= BLOCK_REP;
+        b->flags |= BLOCK_REP | (b->total == 1 && in_64bit_code(e) ? bulk_kind(e->scan->bytes, e->scan->size) : 0);
         b->counted--;
     }
 }
@@ -314,6 +314,8 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     if (rep == pc && b->real_pc == pc && b->pc == BLOCK_SLOW && !e->interrupted && !e->stepping && !rep_is_due(e)) {
         if (e->costs)
             count_rep(e, b);
+        if (b->flags & (BLOCK_STOS | BLOCK_MOVS))
+            rep_in_bulk(e, b);
         e->block = b;              /* one more iteration */
         return;
     }

@@ -131,6 +131,7 @@ struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, cons
 struct cached *tlb_peek(struct engine *e, uint64_t linear);     /* for looking: nothing moves */
 void tlb_drop(struct engine *e, uint64_t linear);  /* every piece of the page that holds the address, everywhere */
 struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access, bool user);
+bool tlb_allows(struct engine *e, const struct cached *t, enum access access, bool user);      /* as it stands, without a walk */
 enum { KIND_DATA = 1, KIND_CODE = 2 };
 
 static inline uint64_t cached_hpa(const struct cached *t, uint64_t linear) { return t->hpa | (linear & t->more); }

@@ -33,7 +33,8 @@ struct block {
     uint32_t code;                 /* index into engine->codes: its bytes, when it is priced */
 };
 enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY = 8, BLOCK_CALL = 16, BLOCK_JUMP = 32,
-       BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512 };    /* OPEN: its end is not the end of a stretch */
+       BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512,
+       BLOCK_STOS = 1024, BLOCK_MOVS = 2048, BULK_SHIFT = 12 };    /* OPEN: its end is not the end of a stretch */
 
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)

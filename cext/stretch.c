@@ -171,7 +171,7 @@ void count_rep(struct engine *e, struct block *b)
     e->rep.counts = true;
 }
 
-static uint64_t iterations_work(const struct engine *e)
+uint64_t iterations_work(const struct engine *e)
 {
     uint64_t now = rep_count(e);
     return e->rep.counts && now < e->rep.count ? (e->rep.count - now) * e->rep.rate : 0;

@@ -44,6 +44,9 @@ void begin_rep(struct engine *e, const struct block *b, bool goes_on);
 void count_rep(struct engine *e, struct block *b);
 void end_rep(struct engine *e, bool completed, bool iterated);
 bool rep_is_due(const struct engine *e);
+uint64_t iterations_work(const struct engine *e);                  /* of the REP under way, not yet booked */
+uint16_t bulk_kind(const uint8_t *code, size_t size);              /* bulk.c */
+void rep_in_bulk(struct engine *e, const struct block *b);
 void settle_rep(struct engine *e, const struct block *b, uint64_t pc, bool ended);
 void restore_left(struct engine *e);               /* to where the block before began */
 void unretire(struct engine *e, const struct block *b, uint64_t pc);

@@ -274,7 +274,7 @@ void tlb_drop(struct engine *e, uint64_t linear)
 
 /* ---- answering ---- */
 
-static bool allows(struct engine *e, const struct cached *t, enum access access, bool user)
+bool tlb_allows(struct engine *e, const struct cached *t, enum access access, bool user)
 {
     if (!permitted(e, t->rights, access, user))
         return false;
@@ -292,7 +292,7 @@ static struct cached *lookup_aside(struct engine *e, uint64_t linear, enum acces
 {
     struct walk w;
     struct cached *t = tlb_peek(e, linear);
-    if (t && allows(e, t, access, user))
+    if (t && tlb_allows(e, t, access, user))
         return t;
     return walk(e, linear, access, user, WALK_SETS_BITS, &w) ? keep_beside(e, linear, &w) : NULL;
 }
@@ -316,7 +316,7 @@ struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access,
     if (unlikely(e->mmu.aside))
         return lookup_aside(e, linear, access, user);
     struct cached *t = tlb_find(e, linear, kind);
-    if (t && allows(e, t, access, user))
+    if (t && tlb_allows(e, t, access, user))
         return t;
     struct walk w;
     if (walk_for(e, linear, access, user, &w))
