@@ -74,6 +74,7 @@ uint64_t guest_rflags(struct engine *e)
            (e->guest_tf ? FLAG_TF : 0) | 2;
 }
 
+/* IF may open a window: whoever lets the guest go on then asks update_limit(). */
 void set_guest_rflags(struct engine *e, uint64_t value)
 {
     struct core *c = e->core;
@@ -85,7 +86,6 @@ void set_guest_rflags(struct engine *e, uint64_t value)
     e->rf_at = e->retired;
     uint64_t rest = value & FLAGS_KEPT & ~(FLAGS_ARITHMETIC | FLAG_DF | FLAG_IOPL | FLAG_TF);
     c->eflags = rest | 2 | (e->guest_tf || e->stepping ? FLAG_TF : 0) | (uint64_t)core_iopl(e) << 12;
-    update_limit(e);               /* IF may have opened a window */
 }
 
 /* While Unicorn does not run it keeps the arithmetic flags and DF in eflags (QEMU's cpu_exec_enter and _exit convert
@@ -182,7 +182,6 @@ void clear_event_shadow(struct engine *e)
 void set_nmi_blocking(struct engine *e, bool blocked)
 {
     e->nmi_blocked = blocked;
-    update_limit(e);
 }
 
 /* TCG ends a shadow by itself, and begins one at STI: that one is not ours. */

@@ -121,16 +121,23 @@ static const struct insn *fill(struct engine *e, struct decoded *d, uint64_t lin
     return &d->insn;
 }
 
+/* Is what was decoded still there? Of one page; across two the answer is no. */
+static bool is_still_there(struct engine *e, const struct decoded *d, uint64_t linear)
+{
+    uint64_t hpa;
+    return (linear & 0xfff) + d->insn.length <= 4096 && code_page(e, linear, &hpa) && !memcmp(d->bytes, e->ram + hpa, d->insn.length);
+}
+
 const struct insn *decode_at_rip(struct engine *e)
 {
     uint64_t linear;
     uint8_t bytes[15] = {0};
     int bits = code_bits(e), mode = bits | in_real_mode(e) << 7 | in_v8086(e);
     linear_rip(e, &linear);
-    size_t n = peek_code(e, linear, bytes, sizeof bytes);
     struct decoded *d = &e->decoded[(linear ^ linear >> 12) % CACHE];
-    if (d->valid && d->linear == linear && d->mode == mode && !memcmp(d->bytes, bytes, d->insn.length))
+    if (d->valid && d->linear == linear && d->mode == mode && is_still_there(e, d, linear))
         return &d->insn;
+    size_t n = peek_code(e, linear, bytes, sizeof bytes);
     memcpy(d->bytes, bytes, sizeof bytes);
     const struct insn *i = fill(e, d, linear, n, bits);
     d->mode = (uint8_t)mode;       /* what is sensitive depends on it */

@@ -312,3 +312,9 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     *record = e->exit;
     return unlikely(stops_at_exit(e)) ? STOP_EXIT : exit_code(record);
 }
+
+uint64_t engine_skip_and_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
+{
+    vcpu_skip_exit(v);
+    return engine_enter(e, v, until, record);
+}

@@ -115,27 +115,20 @@ static const struct range cold[] = {
     {VMCS_HOST_IA32_SYSENTER_CS, VMCS_EXIT_QUALIFICATION}, {VMCS_GUEST_CR0, VMCS_GUEST_RSP}, {VMCS_GUEST_SYSENTER_ESP, VMCS_FIELD_COUNT},
 };
 
-static void find_cold_fields(struct engine *e)
-{
-    for (size_t k = 0; k < sizeof cold / sizeof *cold; k++)
-        for (int n = cold[k].from; n < cold[k].to; n++)
-            e->cold[n] = ~0ull;
-}
-
 void engine_set_capabilities(struct engine *e, const struct vmx_capabilities *capabilities)
 {
     e->caps = *capabilities;
     e->checked = NULL;
-    find_cold_fields(e);
 }
 
 static bool nothing_cold_changed(const struct engine *e)
 {
-    const uint64_t *now = e->vcpu->field;
-    uint64_t changed = 0;
-    for (int n = 0; n < VMCS_FIELD_COUNT; n++)
-        changed |= (now[n] ^ e->good[n]) & e->cold[n];
-    return !changed;
+    for (size_t k = 0; k < sizeof cold / sizeof *cold; k++) {
+        const uint64_t *now = e->vcpu->field + cold[k].from;
+        if (memcmp(now, e->good + cold[k].from, (size_t)(cold[k].to - cold[k].from) * sizeof *now))
+            return false;
+    }
+    return true;
 }
 
 void entry_was_good(struct engine *e)

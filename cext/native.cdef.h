@@ -236,6 +236,8 @@ void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPI
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->operation, else ->reason */
+/* The same behind the instruction that exited: vcpu_skip_exit() first. */
+uint64_t engine_skip_and_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
 /* The checks of an entry, in the manual's order. Which one failed last, or -1; `skip` >= 0 leaves one out (make mutate). */
 void engine_set_capabilities(struct engine *engine, const struct vmx_capabilities *capabilities);
 int entry_check_count(void);
@@ -341,7 +343,6 @@ void vcpu_reset(struct vcpu *vcpu);
  * instruction booked, a single-step trap pending if TF is set. */
 void vcpu_skip(struct vcpu *vcpu, uint64_t length);
 void vcpu_skip_exit(struct vcpu *vcpu);            /* by VM_EXIT_INSTRUCTION_LEN */
-void vcpu_set_abcd(struct vcpu *vcpu, uint64_t rax, uint64_t rbx, uint64_t rcx, uint64_t rdx);
 void engine_forget_vcpu(struct engine *engine, struct vcpu *vcpu);
 /* Bring what the engine keeps lazily (x87/SSE) into *vcpu. */
 void engine_sync(struct engine *engine, struct vcpu *vcpu);

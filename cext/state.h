@@ -146,7 +146,7 @@ struct engine {
     /* VM entry */
     struct vmx_capabilities caps;
     struct vcpu *checked;          /* whose `good` these are: the fields of its last good entry, guest state of the exit */
-    uint64_t good[VMCS_FIELD_COUNT], cold[VMCS_FIELD_COUNT];   /* and all ones where checks look and software seldom writes */
+    uint64_t good[VMCS_FIELD_COUNT];
     int failed_check, skipped_check;
     bool check_always;
     struct exit_record exit;

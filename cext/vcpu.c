@@ -45,14 +45,6 @@ void vcpu_skip(struct vcpu *v, uint64_t length)
 
 void vcpu_skip_exit(struct vcpu *v) { vcpu_skip(v, v->field[VMCS_VM_EXIT_INSTRUCTION_LEN]); }
 
-void vcpu_set_abcd(struct vcpu *v, uint64_t rax, uint64_t rbx, uint64_t rcx, uint64_t rdx)
-{
-    v->gpr[RAX] = rax;
-    v->gpr[RBX] = rbx;
-    v->gpr[RCX] = rcx;
-    v->gpr[RDX] = rdx;
-}
-
 /* The model's own accesses, in the vcpu's mode. The core is loaded for them as for an entry. */
 bool borrow(struct engine *e, struct vcpu *v)
 {

@@ -145,10 +145,14 @@ class Pcpu(MediaRegisters):
         """Run the guest until it exits or the clock reads `until` cycles, to the instruction."""
         return self.entry_of(vmcs)(until)
 
-    def entry_of(self, vmcs: Vmcs) -> Callable[[int], Exit]:
-        """Return `enter` for this VMCS alone, with every look-up done: for a run loop."""
+    def entry_of(self, vmcs: Vmcs, *, skips: bool = False) -> Callable[[int], Exit]:
+        """Return `enter` for this VMCS alone, with every look-up done: for a run loop.
+
+        `skips`: move RIP past the instruction that exited, then enter.
+        """
         self._entered[id(vmcs)] = vmcs
-        native = partial(lib.engine_enter, self._native, vmcs.native)
+        function = lib.engine_skip_and_enter if skips else lib.engine_enter
+        native = partial(function, self._native, vmcs.native)
         record, vmexit, clock = self._record, self._exit, self.clock
 
         def enter(until: int) -> Exit:

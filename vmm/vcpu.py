@@ -22,7 +22,7 @@ from vmm.memory.pager import Pager
 from vmm.memory.shadow.tables import ShadowTables
 from vmm.outcome import Outcome
 from vmm.pv.roster import Roster
-from vmm.technique.shadow import Shadow
+from vmm.technique.shadow import Enter, Shadow
 from vmm.technique.trap import Trap
 from vmm.watchers import Watchers
 
@@ -80,9 +80,8 @@ class Vcpu(DialectView):
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self.shadow = self._make_shadow(around)
-        native = self.pcpu.entry_of(self.vmcs)
-        self._entries = {id(self.pcpu): native}
-        self.enter = self.shadow.entry_of(native) if self.shadow else native
+        self._entries: dict[int, tuple[Enter, Enter]] = {}
+        self.enter, self.skip_and_enter = self._ways_in()
         self.handlers: Final = (
             TRAP_HANDLERS if around.traps else SHADOW_HANDLERS if self.shadow else HANDLERS
         )
@@ -133,19 +132,26 @@ class Vcpu(DialectView):
         self.pcpu = pcpu
         pcpu.forget(self.vmcs)
         pcpu.invvpid_here(InvVpid.SINGLE_CONTEXT, self.vmcs[Field.VIRTUAL_PROCESSOR_ID])
-        if id(pcpu) not in self._entries:
-            self._entries[id(pcpu)] = pcpu.entry_of(self.vmcs)
-        native = self._entries[id(pcpu)]
         if self.shadow is not None:
             self.shadow.move_to(pcpu)
-        self.enter = self.shadow.entry_of(native) if self.shadow else native
+        self.enter, self.skip_and_enter = self._ways_in()
+
+    def _ways_in(self) -> tuple[Enter, Enter]:
+        """Return the ways into the guest on this pCPU: at RIP, and behind what exited."""
+        pcpu, shadow = self.pcpu, self.shadow
+        if id(pcpu) not in self._entries:
+            self._entries[id(pcpu)] = (
+                pcpu.entry_of(self.vmcs), pcpu.entry_of(self.vmcs, skips=True)
+            )  # fmt: skip
+        at_rip, behind = self._entries[id(pcpu)]
+        return (shadow.entry_of(at_rip), shadow.entry_of(behind)) if shadow else (at_rip, behind)
 
     def run(self, ends: int) -> None:
         """Run until cycle `ends`, a device's event, a halt or the end of the run.
 
         `step` and `handle` written out: this is the way of every exit that nobody watches.
         """
-        handlers, skip_exit, SKIP = self.handlers, self.vmcs.skip_exit, Outcome.SKIP  # noqa: N806
+        handlers, skip_and_enter, SKIP = self.handlers, self.skip_and_enter, Outcome.SKIP  # noqa: N806
         enter, watchers, clock = self.enter, self.watchers, self.pcpu.clock
         self.turn_ends = until = ends
         while True:
@@ -161,8 +167,13 @@ class Vcpu(DialectView):
                 outcome = self.handle(vmexit)
             else:
                 outcome = handlers[vmexit.reason](self, vmexit)
+                while outcome is SKIP and not self.look_for_events and clock.now < until:
+                    if watchers.exits:  # since this very exit
+                        break
+                    vmexit = skip_and_enter(until)
+                    outcome = handlers[vmexit.reason](self, vmexit)
                 if outcome is SKIP:
-                    skip_exit()
+                    self.vmcs.skip_exit()
                     continue
             if outcome is Outcome.HALT and self.activity is Activity.RUNNING:
                 self.halt()

@@ -76,6 +76,12 @@ static void page_fault(uint64_t n)
            : "rax", "r15", "memory");
 }
 
+static void page_fault_delivered(uint64_t n)
+{
+    gate_set(PF, page_fault_back, GATE_INTERRUPT, 0);
+    page_fault(n);
+}
+
 static void cr3_touch(uint64_t n)
 {
     uint64_t cr3 = read_cr3();
@@ -111,6 +117,7 @@ static const struct row rows[] = {
     { "sti-cli", cli_sti, RESOLVED },
     { "int-iretq", int_iretq, RESOLVED },
     { "page-fault", page_fault, RESOLVED },
+    { "page-fault-delivered", page_fault_delivered, RESOLVED },
     { "cr3-16-pages", cr3_touch, RESOLVED / 10 },
     { "empty", empty, RESOLVED * 10 },
 };

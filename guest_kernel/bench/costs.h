@@ -6,5 +6,6 @@
 #define NON_PRESENT (TEST_AREA + (32ul << 12))
 
 extern char page_fault_entry[];          /* drops the error code, returns to R15 */
+extern char page_fault_back[];           /* the same by a jump: delivery alone */
 extern char interrupt_entry[];
 #endif

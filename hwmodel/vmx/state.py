@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from struct import Struct
 from typing import Any, Final
 
 from hwmodel.arch.vmcs import Field
@@ -18,7 +19,7 @@ _ENTRY: Final = Field.VM_ENTRY_CONTROLS.index
 _IA32E, _LMA = 1 << 9, 1 << 10
 _MASK: Final = (1 << 64) - 1
 _STEAL: Final = Heading.STEAL.number
-SetAbcd = Callable[[int, int, int, int], None]
+SetFour = Callable[[int, int, int, int], None]
 _INDEX: Final = {field: field.index for field in Field}
 
 
@@ -129,14 +130,15 @@ class Registers:
     `gpr` is the C array itself, for handlers on the hot way; its RSP is not the guest's.
     """
 
-    __slots__ = ("_fields", "gpr", "native", "set_abcd")
+    __slots__ = ("_fields", "gpr", "native", "set_acdb")
 
     def __init__(self, native: Any) -> None:
         """View the registers of a C `struct vcpu`."""
         self.native = native
         self.gpr, self._fields = native.gpr, native.field
-        self.set_abcd: Final[SetAbcd] = partial(lib.vcpu_set_abcd, native)
-        """Write RAX, RBX, RCX, RDX at once, as CPUID does."""
+        low = memoryview(ffi.buffer(native.gpr)).cast("B")
+        self.set_acdb: Final[SetFour] = partial(Struct("<4Q").pack_into, low, 0)
+        """Write RAX, RCX, RDX, RBX at once: their order as hardware numbers them."""
 
     def __getitem__(self, number: int) -> int:
         if number == _RSP:

@@ -26,7 +26,8 @@ def handle_cpuid(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     gpr = regs.gpr
     question = gpr[0] & _LOW, gpr[1] & _LOW
     answer = vcpu.cpuid_answers.get(question) or _answer(vcpu, *question)
-    regs.set_abcd(*answer)
+    eax, ebx, ecx, edx = answer
+    regs.set_acdb(eax, ecx, edx, ebx)
     return Outcome.SKIP
 
 
