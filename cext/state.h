@@ -252,7 +252,7 @@ bool undefined_at_rip(struct engine *e);
 
 /* translator.c: Unicorn gives up on a translation by abort(); while `e` runs that becomes TRAP_UNTRANSLATABLE. */
 
-#include "stops.h"
+#include "watched.h"
 
 /* intercept.c: what the two files below ask the controls */
 bool exiting(struct engine *e, uint64_t primary_control);
