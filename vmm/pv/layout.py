@@ -10,8 +10,8 @@ from typing import Final
 
 _BYTES: Final = {"u8": 1, "i8": 1, "u16": 2, "u32": 4, "i32": 4, "u64": 8, "i64": 8}
 _C: Final = {
-    "u8": "uint8_t", "i8": "int8_t", "u16": "uint16_t", "u32": "uint32_t", "i32": "int32_t", "u64": "uint64_t",
-    "i64": "int64_t",
+    "u8": "uint8_t", "i8": "int8_t", "u16": "uint16_t", "u32": "uint32_t", "i32": "int32_t",
+    "u64": "uint64_t", "i64": "int64_t",
 }  # fmt: skip
 
 

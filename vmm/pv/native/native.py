@@ -59,7 +59,9 @@ class Native:
         self.pages: Final = SharedPages(machine.memory)
         built = frozenset[Feature]().union(*(part.features for part in parts)) - offer.without
         self.contract: Final = Contract(machine, self.pages, self.referee, built)
-        room = Room(machine, self.contract, self.pages, self.referee, [], self.carry_out)
+        room = Room(
+            machine, self.contract, self.pages, self.referee, [], offer.options, self.carry_out
+        )
         self._room: Final = room
         self.parts: Final = {part.name: part(room) for part in parts if part.features & built}
         self._handlers: Final = self._all_calls(built)
@@ -214,6 +216,8 @@ class Native:
     def begin_life(self, life: int) -> None:
         """Tell the guest by another generation in the contract page, and a notice."""
         self.contract.begin_life(life)
+        for part in self.parts.values():
+            part.begin_life(life)
 
     def reset(self, index: int) -> None:
         """Power-up or INIT."""

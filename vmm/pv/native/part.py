@@ -29,6 +29,8 @@ class Room:
     pages: "SharedPages"
     referee: "Referee"
     cpus: list[Processor]
+    options: frozenset[str]
+    """See `offer`."""
     call: Callable[[Processor, Hypercall], int]
     """Carry out a call as if the guest had made it: for a call within a call."""
 
@@ -60,6 +62,9 @@ class Part:
 
     def fire(self) -> None:
         """Do what is due."""
+
+    def begin_life(self, life: int) -> None:
+        """The guest goes on from a snapshot as number `life`."""
 
     def reset(self, index: int) -> None:
         """Power-up or INIT of a virtual CPU."""

@@ -3,11 +3,21 @@
 from typing import Final
 
 from vmm.pv.native.batch import Multicall
+from vmm.pv.native.coarse_time import CoarseTime
+from vmm.pv.native.entropy import Entropy
 from vmm.pv.native.mmu import Mmu
 from vmm.pv.native.part import Part
 from vmm.pv.native.rings import Rings
 from vmm.pv.native.time_page import TimePages
 from vmm.pv.native.timers import Timers
 
-PARTS: Final[tuple[type[Part], ...]] = (Multicall, Mmu, TimePages, Timers, Rings)
+PARTS: Final[tuple[type[Part], ...]] = (
+    Multicall,
+    Mmu,
+    TimePages,
+    Timers,
+    CoarseTime,
+    Rings,
+    Entropy,
+)
 """Each names the features that it serves; what no part serves is not offered."""
