@@ -134,8 +134,19 @@ static void scan(struct engine *e, struct block *b)
     const uint8_t *at = code, *end = code + (all < b->size ? all : b->size);
     uint64_t address = b->real_pc;
     csh handle = capstone_for(e);
+    uint16_t kind = 0;
+    bool plain = false, wide = in_64bit_code(e);
     b->lengths = e->length_count;
-    while (at < end && lib.cs_disasm_iter(handle, &at, &all, &address, e->scan)) {
+    while (at < end) {
+        unsigned length = wide ? plain_length(at, all, &kind) : 0;
+        plain = length;
+        if (plain) {
+            add_instruction(e, b, length);
+            at += length, all -= length, address += length;
+            continue;
+        }
+        if (!lib.cs_disasm_iter(handle, &at, &all, &address, e->scan))
+            break;
         if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
             b->flags |= BLOCK_SENSITIVE | (is_replaced(e->scan->id) ? BLOCK_REPLACED : 0);
             b->sensitive = (uint16_t)(e->scan->address - b->real_pc);
@@ -147,8 +158,8 @@ static void scan(struct engine *e, struct block *b)
         scan_unknown(e, b, at, (size_t)(end - at), address);
     b->counted = b->total;
     if (known && b->total)
-        b->flags |= kind_of_end(e->scan->id);
-    if (known && b->total && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
+        b->flags |= plain ? kind : kind_of_end(e->scan->id);
+    if (known && b->total && !plain && is_repeated_string(e->scan) && e->scan->address + e->scan->size == b->real_pc + b->size) {
         b->flags |= BLOCK_REP | (b->total == 1 && in_64bit_code(e) ? bulk_kind(e->scan->bytes, e->scan->size) : 0);
         b->counted--;
     }

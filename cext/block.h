@@ -25,4 +25,7 @@ enum { BLOCK_REP = 1, BLOCK_SENSITIVE = 2, BLOCK_SCANNED = 4, BLOCK_SECOND_TRY =
        BLOCK_REPLACED = 64, BLOCK_STOP = 128, BLOCK_PRICED = 256, BLOCK_OPEN = 512,
        BLOCK_STOS = 1024, BLOCK_MOVS = 2048, BULK_SHIFT = 12 };    /* OPEN: its end is not the end of a stretch */
 
+/* Bytes of the instruction, if it is one that nobody has to look at, and what kind of end it makes; else 0 (plain.c). */
+unsigned plain_length(const uint8_t *code, size_t size, uint16_t *kind);
+
 #endif

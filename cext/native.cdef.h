@@ -354,6 +354,8 @@ void vcpu_fxrstor(struct engine *engine, struct vcpu *vcpu, const uint8_t image[
 
 /* Decode one instruction (for messages and the Python handlers): its length, 0 if it is none. */
 int decode_length(const uint8_t *code, uint64_t size, int bits);
+/* Likewise of an instruction of 64-bit code that the engine does not look at any further; 0: it does (plain.c). */
+int decode_plain(const uint8_t *code, uint64_t size);
 
 /* ---- stops.c: where a debugger wants the guest to stop ---- */
 
