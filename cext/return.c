@@ -37,14 +37,15 @@ bool mark_return(struct engine *e, const struct far_return *r)
     return mark_accessed(e, &r->cs) && (!r->outer || r->null_ss || mark_accessed(e, &r->ss));
 }
 
-/* Data segments that the outer level may not keep become null. */
+/* Data segments that the outer level may not keep: their selectors become null ("RETURN-TO-OUTER-PRIVILEGE-LEVEL" of
+ * RET and IRET names the selector alone), so that FS and GS keep the base that 64-bit code goes by. */
 static void drop_inner_segments(struct engine *e, int cpl)
 {
     static const int data[] = {ES, DS, FS, GS};
     for (int k = 0; k < 4; k++) {
         struct core_segment s = guest_segment(e, data[k]);
         if ((s.flags & DESC_P) && !is_conforming(s.flags) && dpl_of(s.flags) < cpl)
-            set_null(e, data[k], 0, 0);
+            set_segment(e, data[k], 0, s.base, s.limit, 0);
     }
 }
 

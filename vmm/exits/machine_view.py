@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from hwmodel.arch.addr import is_canonical
 from hwmodel.arch.vmcs import Field
 from hwmodel.pcpu import WRITE, Fault
 from hwmodel.vmx.exit import Exit
@@ -22,6 +23,9 @@ _BASES: Final = (
     Field.GUEST_ES_BASE, Field.GUEST_CS_BASE, Field.GUEST_SS_BASE,
     Field.GUEST_DS_BASE, Field.GUEST_FS_BASE, Field.GUEST_GS_BASE,
 )  # fmt: skip
+
+
+_CR4_LA57: Final = 1 << 12
 
 
 class MachineView:
@@ -60,6 +64,10 @@ class MachineView:
     def segment_selector(self, segment: int, /) -> int:
         """Return a selector as the guest sees it."""
         return self._vcpu.vmcs[_SELECTORS[segment]]
+
+    def is_canonical(self, linear: int, /) -> bool:
+        """Say whether a branch of 64-bit code may go there: LA57 widens what is canonical."""
+        return is_canonical(linear, 57 if self.regs.cr4 & _CR4_LA57 else 48)
 
     def fetch(self, count: int, /) -> bytes:
         """Return code bytes at CS:RIP, as the exit found them."""

@@ -210,3 +210,19 @@ def test_states_that_cannot_be(arguments: dict[str, object], message: str) -> No
 def test_page_lines_that_are_none(guest: Guest, line: str) -> None:
     with pytest.raises(UsageError, match="page line"):
         guest.reset(Environment(pages=(line,)))
+
+
+def test_a_segment_dropped_on_the_way_out_keeps_its_base(guest: Guest) -> None:
+    """IRET to ring 3 makes GS null that ring 0 had loaded; 64-bit code goes on by its base."""
+    guest.reset(Environment(pages=("0x10000+0x10000 rwxu", "0x20000+0x10000 rwu")))
+    guest.memory.write(0x20000, b"\x88\x77\x66\x55")
+    outside = guest.asm("mov eax, gs:[0x1000]; mov ecx, gs", at=0x10100, end=False)
+    guest.memory.write(0x10100 + len(outside), bytes([0xCD, 0xFF]))
+    guest.asm("""
+        mov eax, 0x10; mov gs, eax
+        mov ecx, 0xc0000101; mov eax, 0x1f000; xor edx, edx; wrmsr
+        push 0x2b; push 0x2f000; push 2; push 0x33; push 0x10100; iretq
+    """)
+    guest.run()
+    assert (guest.regs.rax, guest.regs.rcx) == (0x55667788, 0)
+    assert guest.fault is None

@@ -66,6 +66,9 @@ class Machine(Protocol):
     def segment_selector(self, segment: int, /) -> int:
         """Return the selector of ES CS SS DS FS GS (0..5) as the guest sees it."""
 
+    def is_canonical(self, linear: int, /) -> bool:
+        """Say whether a branch of 64-bit code may go there."""
+
     def fetch(self, count: int, /) -> bytes:
         """Return up to `count` code bytes at CS:RIP; fewer where the page after is missing."""
 

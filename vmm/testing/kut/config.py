@@ -1,8 +1,8 @@
 """`unittests.cfg`: which image runs with which processors, memory and words.
 
 What is read: file, smp, test_args, qemu_params (or extra_params: -m, -append, -cpu; see
-processor.py), arch, timeout. A test that needs what its option `-machine` or `-device` adds finds
-it missing and says so.
+processor.py), arch, timeout, check. A test that needs what its option `-machine` or `-device` adds
+finds it missing and says so.
 """
 
 import itertools
@@ -19,6 +19,8 @@ from vmm.testing.kut.processor import Processor, processor_for
 CONFIG: Final = "unittests.cfg"
 DEFAULT_MEMORY: Final = "128M"
 DEFAULT_TIMEOUT: Final = 90
+_MISSING: Final = {"enable_vmware_backdoor=Y": "no VMware backdoor"}
+"""What a test checks of the host's KVM before it runs, and we do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
     return KutTest(
         name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
         float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
-        processor_for(image.stem, wanted), arch, _why_not(image, arch),
+        processor_for(image.stem, wanted), arch,
+        _why_not(image, arch, section.get("check", "")),
     )  # fmt: skip
 
 
@@ -99,7 +102,10 @@ def _number(name: str, text: str) -> int:
     return int(cleaned)
 
 
-def _why_not(image: Path, arch: str) -> str:
+def _why_not(image: Path, arch: str, checks: str) -> str:
     if arch == "i386":
         return "a 32-bit build"
+    for check, missing in _MISSING.items():
+        if check in checks:
+            return missing
     return "" if image.exists() else f"{image.name} is not there"

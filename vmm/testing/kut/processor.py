@@ -41,7 +41,7 @@ class Processor:
         text = _LISTS.sub(lambda found: self._without(found[0]), text)
         if self.physical_bits is not None:
             text = _PHYSICAL.sub(rf"\g<1>{self.physical_bits}", text)
-        path = folder / f"{self.model}-changed.toml"
+        path = folder / f"{self.model}.toml"  # its costs are found by its name
         path.write_text(text, encoding="utf-8")
         return str(path)
 

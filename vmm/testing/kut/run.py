@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from hwmodel.arch.sourced import ModelError
 from vmm.config import parse_size
 from vmm.errors import Ring1Error
 from vmm.sched.build import turns_of
@@ -16,7 +17,10 @@ from vmm.vm import VM
 
 MOST_INSTRUCTIONS: Final = 20_000_000_000
 _SUMMARY: Final = re.compile(r"SUMMARY: (\d+) tests?(.*)")
-_PASSED, _SKIPPED = 0, 77
+_PASSED: Final = 0
+_SKIPPED: Final = (77, 77 >> 1)
+"""The library halves the status where it leaves by a port whose value QEMU doubles (report.c)."""
+_ABORTED: Final = (127, 127 >> 1)
 _LAST_LINES: Final = 12
 
 
@@ -72,7 +76,7 @@ def run_test(
     began, serial = cpu_seconds(), bytearray()
     try:
         reason, value, instructions = _boot(test, serial, cpu_seconds, scale, options)
-    except Ring1Error as error:
+    except (Ring1Error, ModelError) as error:
         return KutResult(test.name, Verdict.ERROR, reason=str(error))
     lines = serial.decode(errors="replace").replace("\r", "").splitlines()
     return _judge(test.name, lines, reason, value, cpu_seconds() - began, instructions)
@@ -118,13 +122,14 @@ def _judge(
     skips = sum(line.startswith("SKIP: ") for line in lines)
     if reason == "timeout":
         verdict, why = Verdict.TIMEOUT, f"no end after {seconds:.0f} s of CPU time"
-    elif value == _SKIPPED:
+    elif value in _SKIPPED:
         verdict, why = Verdict.SKIP, next((line for line in lines if "SKIP" in line), "")
     elif value == _PASSED and not failed:
         verdict, why = Verdict.PASS, ""
     else:
         verdict = Verdict.FAIL
         why = f"status {value}" if value is not None else reason
+        why = "aborted" if value in _ABORTED else why
         summary = [found[0] for line in lines if (found := _SUMMARY.search(line))]
         why = f"{why}; {summary[-1]}" if summary else why
     return KutResult(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hwmodel.arch.addr import is_canonical
 from vmm.exits.emulate import GuestFault
 
 CODE, DATA, WRITABLE, SIZE = 0x1F000000, 0x20000000, 0x2000, 0x3000
@@ -75,6 +76,9 @@ class Fake:
 
     def segment_selector(self, segment: int) -> int:
         return self.selectors[segment]
+
+    def is_canonical(self, linear: int) -> bool:
+        return is_canonical(linear)
 
     def fetch(self, count: int) -> bytes:
         return self.code[:count]

@@ -157,6 +157,29 @@ def test_relative_call_and_return() -> None:
     assert (m.regs.rip, m.regs[4]) == (CODE + 5, DATA + 0x110)
 
 
+def test_leave_and_enter() -> None:
+    m = machine("c9", rbp=DATA + 0x40, rsp=DATA)
+    m.memory[0x40:0x48] = (0x1234_5678_9ABC).to_bytes(8, "little")
+    emulate(m)
+    assert (m.regs[4], m.regs[5]) == (DATA + 0x48, 0x1234_5678_9ABC)
+    m = machine("c8200002", rbp=DATA + 0x200, rsp=DATA + 0x100)  # enter 0x20, 2
+    m.memory[0x1F8:0x200] = (0xABCD).to_bytes(8, "little")
+    emulate(m)
+    words = [int.from_bytes(m.memory[at : at + 8], "little") for at in (0xF8, 0xF0, 0xE8)]
+    assert words == [DATA + 0x200, 0xABCD, DATA + 0xF8]
+    assert (m.regs[4], m.regs[5]) == (DATA + 0xE8 - 0x20, DATA + 0xF8)
+
+
+@pytest.mark.parametrize("code", ["ff23", "ff13", "c3"])
+def test_a_branch_to_what_is_not_canonical_faults_itself(code: str) -> None:
+    m = machine(code, rbx=DATA, rsp=DATA)
+    m.memory[:8] = (0xAAAA_AAAA_AAAA_AAAA).to_bytes(8, "little")
+    before = m.regs.snapshot()
+    outcome = emulate(m)
+    assert (outcome.status, outcome.vector, outcome.error_code) == (Status.FAULT, 13, 0)
+    assert m.regs.snapshot() == before
+
+
 def test_rex_w_goes_before_66() -> None:
     """*REX.W*: "66H prefix is ignored" beside it, in whatever form."""
     for code, access in (

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from vmm.exits.emulator.decode import Instruction
     from vmm.exits.emulator.outcome import Execute
 
-RSP = 4
+RSP, RBP = 4, 5
+_GP = 13
 
 
 def _linear(m: Machine, pointer: int) -> int:
@@ -108,6 +109,13 @@ def _pop_register(target: Register, size: int) -> Execute:
     return execute
 
 
+def _checked(m: Machine, target: int) -> int:
+    """Where a branch of 64-bit code goes must be canonical; else it faults, not its target."""
+    if m.bits == 64 and not m.is_canonical(target):
+        raise GuestFault(_GP, 0)
+    return target
+
+
 def _target(insn: Instruction, size: int) -> Reader | None:
     """Compile the target of a near branch; a direct one is relative to RIP."""
     operand: Operand = insn.operands[0]
@@ -124,7 +132,7 @@ def jmp(insn: Instruction) -> Execute | None:
         return None
 
     def execute(m: Machine) -> None:
-        m.regs.rip = target(m)
+        m.regs.rip = _checked(m, target(m))
 
     return execute
 
@@ -137,7 +145,7 @@ def call(insn: Instruction) -> Execute | None:
         return None
 
     def execute(m: Machine) -> None:
-        destination = target(m)
+        destination = _checked(m, target(m))
         push_value(m, m.regs.rip + length & MASK[size * 8], size)
         m.regs.rip = destination
 
@@ -155,14 +163,70 @@ def ret(insn: Instruction) -> Execute | None:
     extra = first.value if isinstance(first, Immediate) else 0
 
     def execute(m: Machine) -> None:
-        target, _ = pop_value(m, size)
+        target = _checked(m, pop_value(m, size)[0])
         m.regs[RSP] = _moved(m, size + extra)[1]
         m.regs.rip = target
 
     return execute
 
 
-TABLE: dict[str, Callable[[Instruction], Execute | None]] = {"push": push, "pop": pop}
+def leave(insn: Instruction) -> Execute | None:
+    """LEAVE: the stack pointer goes to the frame, whose first word the frame pointer takes."""
+    size = _stack_size(insn)
+
+    def execute(m: Machine) -> None:
+        mask = MASK[m.stack_bits]
+        frame = m.regs[RBP] & mask
+        value = m.read(_linear(m, frame), size)
+        kept = ~mask if mask < MASK[32] else 0
+        m.regs[RSP] = m.regs[RSP] & kept | frame + size & mask
+        word = MASK[size * 8]
+        m.regs[RBP] = value if size >= 4 else m.regs[RBP] & ~word | value
+
+    return execute
+
+
+def enter(insn: Instruction) -> Execute | None:
+    """ENTER: a frame of `room` bytes, with the frame pointers of `level` enclosing ones."""
+    size = _stack_size(insn)
+    room, level = (_immediate(operand) for operand in insn.operands)
+
+    def execute(m: Machine) -> None:
+        before = m.regs[RSP]
+        try:
+            push_value(m, m.regs[RBP] & MASK[size * 8], size)
+            frame = m.regs[RSP]
+            _push_display(m, size, level & 31, frame)
+        except GuestFault:
+            m.regs[RSP] = before
+            raise
+        m.regs[RSP] = _moved(m, -(room & MASK[16]))[1]
+        word = MASK[size * 8]
+        m.regs[RBP] = frame & word if size >= 4 else m.regs[RBP] & ~word | frame & word
+
+    return execute
+
+
+def _immediate(operand: Operand) -> int:
+    return operand.value if isinstance(operand, Immediate) else 0
+
+
+def _push_display(m: Machine, size: int, level: int, frame: int) -> None:
+    """Copy the pointers to enclosing frames, then push that to this one."""
+    outer = m.regs[RBP]
+    for _ in range(level - 1):
+        outer -= size
+        push_value(m, m.read(_linear(m, outer & MASK[m.stack_bits]), size), size)
+    if level:
+        push_value(m, frame & MASK[size * 8], size)
+
+
+TABLE: dict[str, Callable[[Instruction], Execute | None]] = {
+    "push": push,
+    "enter": enter,
+    "pop": pop,
+    "leave": leave,
+}
 BRANCHES: dict[str, Callable[[Instruction], Execute | None]] = {
     "jmp": jmp,
     "call": call,
