@@ -55,7 +55,10 @@ static bool bind_unicorn(const char *path)
                               version >> 24, version >> 16 & 255, version >> 8 & 255);
     const struct { const char *name; void *slot; } internals[] = {
         {"tlb_flush_x86_64", &lib.internal.tlb_flush},
-        {"tlb_flush_page_x86_64", &lib.internal.tlb_flush_page},
+        {"tlb_set_page_x86_64", &lib.internal.set_page},
+        {"unicorn_fill_tlb_x86_64", &lib.internal.fill},
+        {"find_memory_mapping_x86_64", &lib.internal.region_of},
+        {"tb_flush_jmp_cache_x86_64", &lib.internal.forget_jumps},
         {"tb_invalidate_phys_range_x86_64", &lib.internal.tb_invalidate},
         {"raise_exception_err_ra_x86_64", &lib.internal.raise},
         {"cpu_exit", &lib.internal.exit_cpu},

@@ -25,7 +25,10 @@ struct decoding;
 /* Unicorn's internals (QEMU's names); exported by the library, absent from its headers. */
 struct bound_internals {
     void (*tlb_flush)(void *cpu);
-    void (*tlb_flush_page)(void *cpu, uint64_t linear);
+    void (*set_page)(void *cpu, uint64_t linear, uint64_t hpa, int access, int index, uint64_t size);
+    bool (*fill)(void *cpu, uint64_t linear, int size, int how, int index, bool probe, uintptr_t caller);
+    void *(*region_of)(void *uc, uint64_t hpa);
+    void (*forget_jumps)(void *cpu, uint64_t linear);      /* to translated code on this page and the one before */
     void (*tlb_reset_dirty)(void *cpu, uint64_t linear, uint64_t length);
     void (*tb_invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*raise)(void *env, int vector, int error, uintptr_t return_address) __attribute__((noreturn));

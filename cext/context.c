@@ -23,7 +23,7 @@ static struct context *seek(struct engine *e, uint32_t vpid, uint32_t pcid, uint
     }
     if (!free_one)                 /* forget one: the processor may drop what it likes */
         free_one = &u->contexts[(at + u->next_context++ % 8) % CONTEXTS];
-    *free_one = (struct context){.vpid = vpid, .pcid = pcid, .root = root, .tag = fresh_tag(e), .structure_tag = fresh_tag(e)};
+    *free_one = (struct context){.vpid = vpid, .pcid = pcid, .root = root, .tag = fresh_tag(e), .structure_tag = fresh_tag(e), .is_new = true};
     return free_one;
 }
 
@@ -53,14 +53,24 @@ static uint64_t mix_of(const struct engine *e, uint32_t vpid, uint32_t pcid)
     return e->mmu.fidelity == TLB_LARGE ? (uint64_t)(pcid & 0x7ff) * 0x9e5 + (pcid >> 11) * 0x2f1 + vpid * 0x3d7 : 0;
 }
 
-static void use_context(struct engine *e, const struct context *c)
+/* Of a context that is come back to nobody knows what it holds. */
+static uint8_t sizes_in(struct context *c)
+{
+    bool is_new = c->is_new;
+    c->is_new = false;
+    return is_new ? 0 : ALL_SIZES;
+}
+
+static void use_context(struct engine *e, struct context *c)
 {
     struct mmu *u = &e->mmu;
     u->structure_tag = c->structure_tag;
     u->mix = mix_of(e, c->vpid, c->pcid);
+    uint8_t sizes = sizes_in(c);
     if (c->tag == u->tag)
         return;
     u->tag = c->tag;
+    u->own_sizes = sizes;
     micro_flush_nonglobal(e);
 }
 
@@ -68,14 +78,17 @@ static void use_context(struct engine *e, const struct context *c)
 static void load_tags(struct engine *e)
 {
     struct mmu *u = &e->mmu;
-    const struct context own = *seek(e, u->vpid, u->pcid, u->root);
-    uint32_t global_tag = seek(e, u->vpid, PCID_GLOBAL, u->root)->tag, physical_tag = seek(e, VPID_NONE, PHYSICAL, u->root)->tag;
-    bool all = global_tag != u->global_tag || physical_tag != u->physical_tag;
-    u->global_tag = global_tag;
+    uint32_t physical_tag = seek(e, VPID_NONE, PHYSICAL, u->root)->tag;
+    struct context *global = seek(e, u->vpid, PCID_GLOBAL, u->root);
+    bool all = global->tag != u->global_tag || physical_tag != u->physical_tag;
+    uint8_t sizes = sizes_in(global);
+    if (global->tag != u->global_tag)
+        u->global_sizes = sizes;
+    u->global_tag = global->tag;
     u->physical_tag = physical_tag;
     if (all)
         micro_flush(e);
-    use_context(e, &own);
+    use_context(e, seek(e, u->vpid, u->pcid, u->root));
 }
 
 /* The parts of EPTP that a walk wants at hand. */
@@ -117,6 +130,7 @@ static void renew(struct engine *e, struct context *c)
 {
     c->tag = fresh_tag(e);
     c->structure_tag = fresh_tag(e);
+    c->is_new = true;
 }
 
 void mmu_flush_pcid(struct engine *e)
@@ -169,7 +183,9 @@ void mmu_drop_in(struct engine *e, uint32_t vpid, uint32_t pcid, uint64_t linear
 {
     struct mmu *u = &e->mmu;
     uint32_t tag = u->tag, global_tag = u->global_tag;
+    uint8_t own_sizes = u->own_sizes, global_sizes = u->global_sizes;
     uint64_t mix = u->mix;
+    u->own_sizes = u->global_sizes = ALL_SIZES;
     for (int k = 0; k < CONTEXTS; k++) {
         struct context *c = &u->contexts[k];
         if (!matches(e, c, vpid, pcid, ANY_ROOT))
@@ -181,6 +197,8 @@ void mmu_drop_in(struct engine *e, uint32_t vpid, uint32_t pcid, uint64_t linear
     }
     u->tag = tag;
     u->global_tag = global_tag;
+    u->own_sizes = own_sizes;
+    u->global_sizes = global_sizes;
     u->mix = mix;
     if (e->vcpu)
         load_tags(e);

@@ -31,7 +31,7 @@ static void drop_watched_pages(struct engine *e)
 {
     for (int n = 0; n < 4; n++)
         if (e->debug.data >> n & 1)
-            lib.internal.tlb_flush_page(e->cpu, e->debug.address[n] & ~0xfffull);
+            micro_flush_page(e, e->debug.address[n]);
 }
 
 static void take_breakpoint(struct debug *d, int n, uint64_t dr7, uint64_t address)

@@ -58,7 +58,6 @@ static bool add_hooks(struct engine *e)
     error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_EDGE_GENERATED, (void *)on_translated, e, 1, 0);
     error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_INTR, (void *)on_interrupt, e, 1, 0);
     error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_INSN_INVALID, (void *)on_invalid, e, 1, 0);
-    error |= lib.uc_hook_add(e->uc, &other, UC_HOOK_TLB_FILL, (void *)on_tlb_fill, e, 1, 0);
     if (error)
         return fail(e, "Unicorn refuses a hook: %s", lib.uc_strerror(error));
     return find_hook_fields(e, block, code) || fail(e, "Unicorn's hooks are not laid out as expected: install unicorn==2.1.4");
@@ -86,6 +85,8 @@ static bool open_unicorn(struct engine *e)
     e->invalid_address = (uint64_t *)(void *)((char *)e->uc + layout.invalid_address);
     e->invalid_error = (int *)(void *)(e->invalid_address + 1);
     memcpy(e->fpu_reset, e->env + layout.fpu, (size_t)(layout.fpu_end - layout.fpu));
+    if (!micro_open(e))
+        return fail(e, "Unicorn's TLB is not laid out as expected: install unicorn==2.1.4");
     return add_hooks(e) && (mmu_create(e) || fail(e, "no memory for the modelled TLB"));
 }
 

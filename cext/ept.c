@@ -165,7 +165,8 @@ static bool walk_ept(struct engine *e, uint64_t gpa, uint32_t need, const struct
     return true;
 }
 
-static bool serves(const struct engine *e, const struct cached *at, uint32_t need, const struct ept_cause *c)
+/* Is the cached mapping enough? */
+bool serves(const struct engine *e, const struct cached *at, uint32_t need, const struct ept_cause *c)
 {
     uint32_t all = needed(e, need, c) | (need & EPT_WRITE ? EPT_IS_DIRTY : 0);
     return (at->rights & all) == all;

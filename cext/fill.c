@@ -12,33 +12,6 @@
 enum { VECTOR_PF = 14 };
 enum { STORES_BEFORE_DEMOTION = 16, FILLS_BETWEEN_FLUSHES = 1 << 18 };
 
-void micro_flush(struct engine *e)
-{
-    e->grants++;
-    e->nonglobal_count = e->fills = 0;
-    e->counters.tlb_flushes++;
-    lib.internal.tlb_flush(e->cpu);
-}
-
-void micro_flush_page(struct engine *e, uint64_t linear)
-{
-    e->counters.tlb_page_flushes++;
-    lib.internal.tlb_flush_page(e->cpu, linear);
-}
-
-/* Few non-global pages were handed out since the last flush: those alone, at a hundredth of the price of all. */
-void micro_flush_nonglobal(struct engine *e)
-{
-    if (e->nonglobal_count > NONGLOBAL_MAX || !(e->core->cr[4] & CR4_PGE)) {
-        micro_flush(e);
-        return;
-    }
-    for (uint32_t i = 0; i < e->nonglobal_count; i++)
-        lib.internal.tlb_flush_page(e->cpu, e->nonglobal[i] << 12);
-    e->counters.tlb_page_flushes += e->nonglobal_count;
-    e->nonglobal_count = 0;
-}
-
 /* Unicorn enlarges its TLB only when it is flushed: a guest that keeps missing gets a flush now and then. */
 static void let_it_grow(struct engine *e)
 {
@@ -199,11 +172,9 @@ static bool refuse_faulting(struct engine *e, uint64_t page, enum access access)
     return !(e->refusal.walked = true);
 }
 
-bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *out, void *data)
+/* Unicorn asks for a page. false: `refusal` says why. */
+bool fill_is_granted(struct engine *e, uint64_t page, enum access access, struct fill *out)
 {
-    (void)uc;
-    struct engine *e = data;
-    enum access access = type == UC_MEM_WRITE ? ACCESS_WRITE : type == UC_MEM_FETCH ? ACCESS_FETCH : ACCESS_READ;
     bool user = e->cpl == 3;
     e->counters.tlb_fills++;
     let_it_grow(e);
@@ -231,12 +202,6 @@ bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *o
         e->refusal.own_code = true;
         return false;
     }
-    out->paddr = hpa;
-    out->perms = grant(e, t, hpa >> 12, access, user);
-    if (!(t->rights & TLB_GLOBAL) && e->nonglobal_count <= NONGLOBAL_MAX) {
-        if (e->nonglobal_count < NONGLOBAL_MAX)
-            e->nonglobal[e->nonglobal_count] = page >> 12;
-        e->nonglobal_count++;      /* after any flush above, which starts the list anew */
-    }
+    *out = (struct fill){.hpa = hpa, .global = t->rights & TLB_GLOBAL, .perms = grant(e, t, hpa >> 12, access, user)};
     return true;
 }

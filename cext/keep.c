@@ -21,6 +21,7 @@ static void part_cache(struct cursor *c, struct cache *cache)
 {
     part(c, cache->entries, (size_t)cache->sets * cache->ways * sizeof *cache->entries);
     part(c, cache->next, cache->sets);
+    part(c, cache->room, cache->sets);
 }
 
 static void part_mmu(struct cursor *c, struct mmu *u)

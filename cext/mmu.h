@@ -29,6 +29,7 @@ struct cache {
     uint32_t sets, ways;           /* sets: a power of two */
     struct cached *entries;
     uint8_t *next;                 /* by set: the way to replace */
+    uint8_t *room;                 /* by set: how many ways are invalid */
 };
 
 /* A level of the modelled TLB for some page sizes. */
@@ -45,8 +46,10 @@ struct context {
     uint32_t vpid, pcid;
     uint64_t root;                 /* EPTP's table address; 0: no EPT */
     uint32_t tag;                  /* of its translations; 0: the context is free */
+    bool is_new;                   /* nothing has been cached under that tag */
     uint32_t structure_tag;        /* of its paging-structure caches, which INVLPG empties as a whole */
 };
+enum { ALL_SIZES = 7 };
 enum { CONTEXTS = 256, PCID_GLOBAL = 0x1000, VPID_NONE = 0x10000, PHYSICAL = 0x2000 };
 
 enum { STRUCTURE_CACHES = 4, TLB_LEVELS = 8, REGIONS = 4096 };
@@ -55,6 +58,7 @@ struct mmu {
     /* hot */
     uint32_t tag, global_tag, structure_tag, physical_tag;
     uint64_t mix;                  /* spreads contexts over the large TLB */
+    uint8_t own_sizes, global_sizes;               /* of what may be cached under tag and global_tag; 1 << enum page_size */
     uint32_t fidelity;             /* enum tlb_fidelity */
     uint32_t level_count;
     struct tlb_level levels[TLB_LEVELS];
@@ -99,7 +103,8 @@ static inline struct cached *cache_find(const struct cache *c, uint64_t index, u
 /* mmucache.c */
 bool mmu_create(struct engine *e);
 void mmu_destroy(struct engine *e);
-struct cached *cache_victim(struct cache *c, uint64_t index);
+struct cached *cache_victim(struct cache *c, uint64_t index);  /* to be filled */
+void cache_drop(struct cache *c, struct cached *entry);
 /* Paging-structure caches: the table that the entry at `shift` of this linear address leads to. */
 struct cached *structure_find(struct engine *e, uint64_t linear, int shift);
 void structure_insert(struct engine *e, uint64_t linear, int shift, uint64_t gpa, uint64_t hpa, uint32_t rights);
@@ -127,7 +132,8 @@ void mmu_renew_structures(struct engine *e);       /* of the current PCID */
 /* tlb.c */
 struct walk { uint64_t gpa, hpa; uint32_t rights; int shift, guest_shift; };     /* shift: log2 of the size of the mapping */
 struct cached *tlb_find(struct engine *e, uint64_t linear, unsigned kind);
-struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, const struct walk *w);
+/* found: what tlb_find() said of the address */
+struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, const struct walk *w, const struct cached *found);
 struct cached *tlb_peek(struct engine *e, uint64_t linear);     /* for looking: nothing moves */
 void tlb_drop(struct engine *e, uint64_t linear);  /* every piece of the page that holds the address, everywhere */
 struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access, bool user);
@@ -147,10 +153,21 @@ struct ept_cause {
 struct ept_page { uint64_t hpa; uint32_t rights; int shift; };
 /* `need` of EPT_READ, WRITE, EXECUTE; false: pending is an exit. hpa: of the byte. */
 bool ept_translate(struct engine *e, uint64_t gpa, uint32_t need, const struct ept_cause *cause, bool looks, struct ept_page *page);
+bool serves(const struct engine *e, const struct cached *at, uint32_t need, const struct ept_cause *cause);
 void note_reference(struct engine *e, uint32_t kind, int level, uint64_t gpa, uint64_t hpa, uint64_t entry);
 void note_verdict(struct engine *e, uint32_t verdict);
 
 /* pml.c */
 bool pml_log(struct engine *e, uint64_t gpa);
+
+/* invalidate.c: what each instruction and transition makes of cached translations */
+void invalidate_page(struct engine *e, uint64_t linear);       /* INVLPG */
+void cr3_loaded(struct engine *e, bool keeps);                 /* keeps: bit 63 of MOV CR3 */
+void cr0_changed(struct engine *e, uint64_t old);
+void cr4_changed(struct engine *e, uint64_t old);
+void keys_changed(struct engine *e);
+void paging_changed_by_entry(struct engine *e);
+void vpid_off(struct engine *e);                               /* at each entry and exit without VPID */
+bool op_invpcid(struct engine *e, const struct insn *i);
 
 #endif

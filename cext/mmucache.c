@@ -14,33 +14,48 @@ static const struct paging_model large = {
     .structure = {{512, 1}, {64, 1}, {16, 1}, {4, 1}}, .nested = {2048, 1},
 };
 
+static void cache_destroy(struct cache *c) { free(c->entries), free(c->next), free(c->room); }
+
 static bool cache_create(struct cache *c, uint32_t sets, uint32_t ways)
 {
-    free(c->entries), free(c->next);
+    cache_destroy(c);
     *c = (struct cache){.sets = sets, .ways = ways};
     c->entries = calloc((size_t)sets * ways, sizeof *c->entries);
     c->next = calloc(sets, 1);
-    return c->entries && c->next;
+    c->room = malloc(sets);
+    if (c->room)
+        memset(c->room, (int)ways, sets);
+    return c->entries && c->next && c->room;
 }
 
 static void cache_clear(struct cache *c)
 {
     memset(c->entries, 0, (size_t)c->sets * c->ways * sizeof *c->entries);
     memset(c->next, 0, c->sets);
+    memset(c->room, (int)c->ways, c->sets);
 }
 
 struct cached *cache_victim(struct cache *c, uint64_t index)
 {
     struct cached *set = cache_set(c, index);
-    for (uint32_t way = 0; way < c->ways; way++)
-        if (!set[way].tag)
-            return &set[way];
+    uint8_t *room = &c->room[index & (c->sets - 1)];
     if (c->ways == 1)
         return set;
+    for (uint32_t way = 0; *room; way++)
+        if (!set[way].tag) {
+            --*room;
+            return &set[way];
+        }
     uint8_t *next = &c->next[index & (c->sets - 1)];
     struct cached *victim = &set[*next];
     *next = (uint8_t)(*next + 1u == c->ways ? 0 : *next + 1);
     return victim;
+}
+
+void cache_drop(struct cache *c, struct cached *entry)
+{
+    c->room[(size_t)(entry - c->entries) / c->ways] += entry->tag != 0;
+    entry->tag = 0;
 }
 
 static bool is_geometry(const struct cache_geometry *g) { return g->sets && !(g->sets & (g->sets - 1)) && g->ways && g->ways < 256; }
@@ -106,11 +121,11 @@ void mmu_destroy(struct engine *e)
 {
     struct mmu *u = &e->mmu;
     for (int k = 0; k < TLB_LEVELS; k++)
-        free(u->levels[k].cache.entries), free(u->levels[k].cache.next), free(u->levels[k].handed);
+        cache_destroy(&u->levels[k].cache), free(u->levels[k].handed);
     for (int k = 0; k < STRUCTURE_CACHES; k++)
-        free(u->structures[k].entries), free(u->structures[k].next);
-    free(u->nested.entries), free(u->nested.next);
-    free(u->large.entries), free(u->large.next);
+        cache_destroy(&u->structures[k]);
+    cache_destroy(&u->nested);
+    cache_destroy(&u->large);
 }
 
 void caches_clear(struct engine *e)
@@ -156,7 +171,7 @@ void structure_drop(struct engine *e, uint64_t linear)
     for (int k = 0; k < 5; k++) {
         struct cached *at = structure_find(e, linear, shifts[k]);
         if (at)
-            at->tag = 0;
+            cache_drop(structures_at(e, shifts[k]), at);
     }
 }
 
@@ -190,5 +205,5 @@ void nested_insert(struct engine *e, uint64_t gpa, uint64_t hpa, uint32_t rights
 void nested_drop(struct engine *e, uint64_t gpa)
 {
     for (struct cached *at; (at = nested_find(e, gpa));)
-        at->tag = 0;
+        cache_drop(&e->mmu.nested, at);
 }

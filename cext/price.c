@@ -13,6 +13,8 @@ static bool level_finds(const struct line_level *l, uint64_t line)
 {
     uint64_t *set = l->lines + line % l->sets * l->ways;
     uint32_t way = 0;
+    if (likely(*set == line + 1))
+        return true;
     while (way + 1 < l->ways && set[way] != line + 1)
         way++;
     bool found = set[way] == line + 1;

@@ -6,7 +6,7 @@
 
 /* Unicorn's calls of cpu_exit() and cpu_loop_exit_restore() come here. */
 void exit_unless_refused(void *cpu);
-void leave_loop_unless_refused(void *cpu, uintptr_t caller);
+void leave_loop_unless_refused(void *cpu, uintptr_t caller) __attribute__((noreturn));
 void handle_refusal(struct engine *e);
 
 void undo_transfer(struct engine *e, const struct block *b);

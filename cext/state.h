@@ -6,6 +6,7 @@
 #include "cost.h"
 #include "engine.h"
 #include "ledger.h"
+#include "micro.h"
 #include "mmu.h"
 #include "price.h"
 #include "stretch.h"
@@ -13,7 +14,7 @@
 /* Vectors of our own, raised to leave translated code for trap.c; far above the architecture's. */
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE, TRAP_REFUSED };
 
-enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BYTES = 1 << 23, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096, NONGLOBAL_MAX = 256 };
+enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BYTES = 1 << 23, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096 };
 enum { LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
 
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
@@ -119,8 +120,7 @@ struct engine {
     bool dirty_is_lent;
     uint32_t grants;               /* count of full flushes: which grants may still be cached */
     struct mmu mmu;
-    uint64_t nonglobal[NONGLOBAL_MAX];
-    uint32_t nonglobal_count;
+    struct micro micro;
     uint32_t fills, fills_before_growth;
     struct refusal refusal;
     struct pending refused;        /* what the walk of a refused fill found */
@@ -199,11 +199,11 @@ void peers_flush(struct engine *e);                /* Unicorn's TLBs of the othe
 /* vcpu.c */
 bool borrow(struct engine *e, struct vcpu *v);    /* load it for accesses of the model's own; false: it cannot run */
 
+/* fill.c: Unicorn asks */
+struct fill { uint64_t hpa; uint32_t perms; bool global; };    /* perms: UC_PROT_* */
+bool fill_is_granted(struct engine *e, uint64_t page, enum access access, struct fill *out);
+
 /* fill.c */
-bool on_tlb_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data);
-void micro_flush(struct engine *e);                /* Unicorn's TLB only: the model keeps its entries */
-void micro_flush_nonglobal(struct engine *e);
-void micro_flush_page(struct engine *e, uint64_t linear);
 /* Translate for the model's own accesses: fills the TLB, sets A/D. false: pending is set. */
 bool tlb_translate(struct engine *e, uint64_t linear, enum access access, bool user, uint64_t *hpa);
 bool tlb_translate_again(struct engine *e, uint64_t linear, enum access access, uint64_t *hpa);    /* after a refusal */
@@ -218,16 +218,6 @@ bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum
 bool permitted(struct engine *e, uint32_t rights, enum access access, bool user);
 bool raise_page_fault(struct engine *e, uint64_t linear, uint32_t error);
 bool load_pdptes(struct engine *e, uint64_t cr3);
-
-/* invalidate.c: what each instruction and transition makes of cached translations */
-void invalidate_page(struct engine *e, uint64_t linear);       /* INVLPG */
-void cr3_loaded(struct engine *e, bool keeps);                 /* keeps: bit 63 of MOV CR3 */
-void cr0_changed(struct engine *e, uint64_t old);
-void cr4_changed(struct engine *e, uint64_t old);
-void keys_changed(struct engine *e);
-void paging_changed_by_entry(struct engine *e);
-void vpid_off(struct engine *e);                               /* at each entry and exit without VPID */
-bool op_invpcid(struct engine *e, const struct insn *i);
 
 /* vmfunc.c */
 bool op_vmfunc(struct engine *e, const struct insn *i);

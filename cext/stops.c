@@ -233,7 +233,7 @@ void stops_let_out(struct engine *e)
 {
     struct stops *s = e->stops;
     while (s->let_in_count)
-        lib.internal.tlb_flush_page(e->cpu, s->let_in[--s->let_in_count]);
+        micro_flush_page(e, s->let_in[--s->let_in_count]);
 }
 
 void stops_forget_note(struct engine *e) { e->stops->noted.kind = 0; }

@@ -47,8 +47,9 @@ static struct cached *large_find(struct engine *e, uint64_t page)
 
 static struct cached *level_find(struct engine *e, const struct tlb_level *l, uint64_t linear)
 {
-    for (int size = PAGE_4K; size < PAGE_SIZES; size++) {
-        if (!(l->sizes >> size & 1))
+    unsigned cached = l->sizes & (e->mmu.own_sizes | e->mmu.global_sizes);
+    for (int size = PAGE_4K; cached >> size; size++) {
+        if (!(cached >> size & 1))
             continue;
         uint64_t key = key_of(linear, (enum page_size)size);
         struct cached *t = cache_set(&l->cache, key);
@@ -88,17 +89,20 @@ static void note_handed(struct tlb_level *l, const struct cached *t, uint64_t li
     l->handed[number_of(l, t)][piece / 64] |= 1ull << piece % 64;
 }
 
-static struct cached *level_insert(struct engine *e, struct tlb_level *l, uint64_t linear, enum page_size size, const struct cached *from)
+/* `t`: what a lookup found for the address; if it found nothing there is nothing to look for. */
+static struct cached *level_insert(struct engine *e, struct tlb_level *l, uint64_t linear, enum page_size size, const struct cached *from,
+                                   const struct cached *found)
 {
     while (!(l->sizes >> size & 1))        /* no room for this size: a piece of it */
         size--;
     uint64_t key = key_of(linear, size), inside = size_mask(size);
-    struct cached *t = cache_find(&l->cache, key, key, from->tag);
+    struct cached *t = found ? cache_find(&l->cache, key, key, from->tag) : NULL;
+    *(from->rights & TLB_GLOBAL ? &e->mmu.global_sizes : &e->mmu.own_sizes) |= 1u << size;
     if (!t) {
         t = cache_victim(&l->cache, key);
         if (t->tag)
             take_back(e, l, t);
-        if (l->handed)
+        if (l->handed && size > PAGE_4K)
             memset(l->handed[number_of(l, t)], 0, sizeof *l->handed);
     }
     *t = *from;
@@ -137,10 +141,11 @@ static struct cached *find_among(struct engine *e, uint64_t linear, unsigned kin
     return NULL;
 }
 
-static struct cached *put_inner(struct engine *e, uint64_t linear, unsigned kind, enum page_size size, const struct cached *from)
+static struct cached *put_inner(struct engine *e, uint64_t linear, unsigned kind, enum page_size size, const struct cached *from,
+                                const struct cached *found)
 {
     struct tlb_level *l = level_for(e, kind, size, true);
-    struct cached *t = level_insert(e, l, linear, size, from);
+    struct cached *t = level_insert(e, l, linear, size, from, found);
     note_handed(l, t, linear);
     return t;
 }
@@ -161,7 +166,7 @@ static struct cached *shaped_find(struct engine *e, uint64_t linear, unsigned ki
     e->mmu.counters.level2_hits[size_of(t)]++;
     charge_level2(e);
     const struct cached from = *t;
-    return put_inner(e, linear, kind, size_of(&from), &from);
+    return put_inner(e, linear, kind, size_of(&from), &from, NULL);
 }
 
 struct cached *tlb_find(struct engine *e, uint64_t linear, unsigned kind)
@@ -207,7 +212,7 @@ static struct cached *large_insert(struct engine *e, uint64_t linear, const stru
     return t;
 }
 
-struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, const struct walk *w)
+struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, const struct walk *w, const struct cached *found)
 {
     enum page_size size = class_of(w->shift), guest = class_of(w->guest_shift);
     uint32_t rights = w->rights | (uint32_t)size << TLB_SIZE_SHIFT | (uint32_t)guest << TLB_GUEST_SIZE_SHIFT;
@@ -223,8 +228,8 @@ struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, cons
     from.more = size_mask(size) & ~0xfffull;
     struct tlb_level *outer = e->mmu.fidelity == TLB_SPLIT ? level_for(e, kind, size, false) : NULL;
     if (outer)
-        level_insert(e, outer, linear, size, &from);
-    return put_inner(e, linear, kind, size, &from);
+        level_insert(e, outer, linear, size, &from, found);
+    return put_inner(e, linear, kind, size, &from, found);
 }
 
 /* ---- invalidating one address ---- */
@@ -241,7 +246,7 @@ static void shaped_drop(struct engine *e, uint64_t linear)
         struct tlb_level *l = &e->mmu.levels[k];
         for (struct cached *t; (t = level_find(e, l, linear));) {
             take_back(e, l, t);
-            t->tag = 0;
+            cache_drop(&l->cache, t);
         }
     }
 }
@@ -320,7 +325,7 @@ struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access,
         return t;
     struct walk w;
     if (walk_for(e, linear, access, user, &w))
-        return tlb_insert(e, linear, kind, &w);
+        return tlb_insert(e, linear, kind, &w, t);
     if (t)                         /* a fault drops the stale entry (manual: "Operations that Invalidate TLBs") */
         tlb_drop(e, linear);
     return NULL;

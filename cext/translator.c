@@ -30,7 +30,8 @@
 
 enum { LONGEST_BLOCK = 128 };      /* instructions */
 
-static _Thread_local struct engine *running;
+/* One word, looked at in each fill: where the thread's own block has it. */
+static _Thread_local struct engine *running __attribute__((tls_model("initial-exec")));
 
 void aborts_belong_to(struct engine *e) { running = e; }
 struct engine *running_engine(void) { return running; }

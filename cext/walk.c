@@ -321,10 +321,42 @@ static uint32_t combine(const struct engine *e, uint32_t rights, uint32_t ept)
     return rights | (ept & EPT_READ ? 0 : TLB_NO_READ);
 }
 
+/* What most walks are: of a 4 KiB page in long mode, through a cached PDE and a cached guest-physical mapping, with nothing
+ * to set. It does what the long way would, and counts it; false: nothing has been done, go that way. */
+static bool walk_hot(struct engine *e, uint64_t linear, enum access access, bool user, uint32_t need, struct walk *w)
+{
+    const uint64_t flags = PTE_P | PTE_A | (access == ACCESS_WRITE ? PTE_D : 0);
+    struct ept_cause cause = {.linear_valid = true};
+    const struct cached *table = structure_find(e, linear, 21), *page;
+    uint64_t entry, at = table ? table->hpa + (linear >> 12 & 511) * 8 : ~0ull;
+    if (!table || !is_memory(e, at | 0xfff))
+        return false;
+    memcpy(&entry, e->ram + at, sizeof entry);
+    if ((entry & flags) != flags || entry & (e->mmu.beyond | (e->efer >> 11 & 1 ? 0 : PTE_NX)))
+        return false;
+    uint32_t rights = add_rights(table->rights & ~(uint32_t)TLB_ROM, entry, 8) | KEY_OF(entry);
+    if (!permitted(e, rights, access, user))
+        return false;
+    rights |= (entry & PTE_D ? TLB_DIRTY : 0) | (entry & PTE_G && e->core->cr[4] & CR4_PGE ? TLB_GLOBAL : 0);
+    uint64_t gpa = (entry & ADDRESS_MASK) | (linear & 0xfff);
+    cause.page_rights = rights;
+    if (!(page = nested_find(e, gpa)) || !serves(e, page, need, &cause))
+        return false;
+    e->mmu.counters.structure_hits[0]++;
+    e->mmu.counters.guest_references++;
+    e->mmu.counters.nested_hits++;
+    price_hit(e, e->price.costs.structure_hit + (e->price.costs.bare ? 0 : e->price.costs.nested_hit));
+    price_reference(e, at);
+    *w = (struct walk){.gpa = gpa, .hpa = page->hpa | (gpa & page->more), .rights = combine(e, rights, page->rights), .shift = 12, .guest_shift = 12};
+    return true;
+}
+
 static bool find(struct engine *e, uint64_t linear, enum access access, bool user, bool looks, struct walk *w)
 {
     static const uint32_t need[] = {[ACCESS_READ] = EPT_READ, [ACCESS_WRITE] = EPT_WRITE, [ACCESS_FETCH] = EPT_EXECUTE};
     struct ept_page page;
+    if (likely(e->mmu.eptp && in_long_mode(e) && !e->mmu.aside && !e->mmu.log) && walk_hot(e, linear, access, user, need[access], w))
+        return true;
     struct ept_cause cause = {.linear = linear, .linear_valid = true};
     if (e->core->cr[0] & CR0_PG) {
         struct guest_walk g;       /* not cleared: its tail is large */
@@ -356,24 +388,4 @@ bool walk(struct engine *e, uint64_t linear, enum access access, bool user, enum
     if (looks)
         counters->guest_references = guest, counters->ept_references = ept;
     return found;
-}
-
-/* MOV CR3 in PAE mode loads the four PDPTEs; a reserved bit in a present one is #GP(0). */
-bool load_pdptes(struct engine *e, uint64_t cr3)
-{
-    uint64_t pdpte[4];
-    struct ept_page page;
-    struct ept_cause cause = {.linear_valid = false};
-    uint32_t need = EPT_READ | (e->mmu.ept_dirty ? EPT_WRITE : 0);
-    if (!e->mmu.eptp && !is_memory(e, (cr3 & 0xffffffe0) | 0xfff))
-        return raise_fault(e, 13, 0);              /* all ones: reserved bits are set */
-    if (!ept_translate(e, cr3 & 0xffffffe0, need, &cause, false, &page))
-        return false;
-    memcpy(pdpte, e->ram + page.hpa, sizeof pdpte);
-    for (int i = 0; i < 4; i++)
-        if (pdpte[i] & PTE_P && pdpte[i] & (e->mmu.beyond | 0xfff00000000001e6ull))
-            return raise_fault(e, 13, 0);
-    for (int i = 0; i < 4; i++)
-        *field(e, VMCS_GUEST_PDPTR0 + i) = pdpte[i];
-    return true;
 }

@@ -231,3 +231,48 @@ def test_a_vmcs_that_is_gone_is_not_written(bare: Make) -> None:
         passing.restore(image)
         assert machine.pcpu.translate(passing, CODE) == CODE
     assert machine.run("hlt").name == "HLT"
+
+
+@pytest.mark.parametrize("pge", [False, True])
+def test_cr3_forgets_pages_that_made_room_for_others(bare: Make, pge: bool) -> None:
+    """Unicorn keeps what another page's entry displaced: a flush of single pages must find it."""
+    machine = bare(pages_4k=True)
+    pages = 64
+    for page in range(pages):
+        machine.word(ENTRY + 8 * page, 0x30_5000 | 3)
+    machine.word(0x30_5000, 0x5555)
+    machine.word(0x30_6000, 0x6666)
+    machine.regs.cr4 |= pge << 7
+    machine.run(f"""
+        mov rbx, {VIEW}
+        mov rsi, {VIEW & 0xFFFFF | MIB}
+        mov ecx, {pages}
+    fill:
+        mov rax, [rbx]
+        mov rax, [rsi]
+        add rbx, 4096
+        add rsi, 4096
+        dec ecx
+        jnz fill
+        mov rdi, {ENTRY}
+        mov ecx, {pages}
+    change:
+        mov qword ptr [rdi], {0x30_6000 | 3}
+        add rdi, 8
+        dec ecx
+        jnz change
+        mov rax, cr3
+        mov cr3, rax
+        mov ecx, {pages}
+        xor edx, edx
+    look:
+        sub rbx, 4096
+        cmp qword ptr [rbx], 0x6666
+        setne al
+        movzx eax, al
+        add edx, eax
+        dec ecx
+        jnz look
+        hlt
+    """)
+    assert machine.regs.rdx == 0
