@@ -6,8 +6,8 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Self
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
@@ -15,18 +15,20 @@ from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
-from hwmodel.cpu.recording import Recorder
-from hwmodel.cpu.stops import EngineStops
 from hwmodel.cpu.unicorn import ffi, lib
-from hwmodel.mem.native import end_of, paging_model, reference_of
+from hwmodel.mem.native import paging_model
 from hwmodel.mem.ram import PAGE, Ram
-from hwmodel.mem.reference import Access, Walk
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Account, Heading, read_account
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.native import native_capabilities
 from hwmodel.vmx.state import Vmcs
+
+if TYPE_CHECKING:
+    from hwmodel.cpu.recording import Recorder
+    from hwmodel.cpu.stops import EngineStops
+    from hwmodel.mem.reference import Walk
 
 READ, WRITE, FETCH = 0, 1, 2
 _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
@@ -64,7 +66,6 @@ class Pcpu(MediaRegisters):
         if message := ffi.string(lib.engine_message(self._native)).decode():
             raise EngineError(message)
         self.set_capabilities(capabilities or Capabilities.implemented())
-        self.stops: Final = EngineStops(self._native)
         self.pace: Final = Pace(self._native)
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
@@ -198,8 +199,17 @@ class Pcpu(MediaRegisters):
         """Events delivered through guests' IDTs so far; each took a cycle."""
         return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
 
-    def recorder(self) -> Recorder:
+    @cached_property
+    def stops(self) -> "EngineStops":
+        """Where the engine stops for a debugger."""
+        from hwmodel.cpu.stops import EngineStops  # no start waits for what it may not need
+
+        return EngineStops(self._native)
+
+    def recorder(self) -> "Recorder":
         """Return what writes entries and exits down, once it is told to."""
+        from hwmodel.cpu.recording import Recorder
+
         return Recorder(self._native)
 
     def raise_interrupt(self, vector: int | None) -> None:
@@ -350,27 +360,31 @@ class Pcpu(MediaRegisters):
         return self._fault_of(code) or int(gpa[0])
 
     def explain_walk(
-        self, vmcs: Vmcs, linear: int, access: Access = Access.READ, *, user: bool = False,
+        self, vmcs: Vmcs, linear: int, access: int = READ, *, user: bool = False,
         effects: bool = False,
-    ) -> Walk:  # fmt: skip
+    ) -> "Walk":  # fmt: skip
         """Return every reference of a page walk, and its end; nothing changes without `effects`.
 
         With `effects` it is the real walk: caches serve it and are filled, flags are set.
         """
+        from hwmodel.mem.recorded import walk_of
+
         cells, outcome = self._walk
         lib.vcpu_explain_walk(
             self._native, self._borrow(vmcs), linear & _MASK64, access, user, effects, cells,
             len(cells), outcome,
         )  # fmt: skip
-        return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
+        return walk_of(cells, outcome)
 
-    def explain_gpa(self, vmcs: Vmcs, gpa: int, access: Access = Access.READ) -> Walk:
+    def explain_gpa(self, vmcs: Vmcs, gpa: int, access: int = READ) -> "Walk":
         """Return every EPT reference that a guest-physical address takes; nothing changes."""
+        from hwmodel.mem.recorded import walk_of
+
         cells, outcome = self._walk
         lib.vcpu_explain_gpa(
             self._native, vmcs.native, gpa & _MASK64, access, cells, len(cells), outcome
         )
-        return Walk(tuple(map(reference_of, cells[0 : outcome.count])), end_of(outcome))
+        return walk_of(cells, outcome)
 
     def repeat_walk(self, vmcs: Vmcs, linear: int, rounds: int, how: int) -> int:
         """Translate an address again and again, for a bench; return the sum of the answers.

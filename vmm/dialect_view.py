@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.cpuid import Cpuid
 from hwmodel.arch.events import Vector
@@ -18,7 +18,9 @@ from vmm.devices.lapic_registers import Reg
 from vmm.inject import inject_exception
 from vmm.pv.dialect import Processor
 from vmm.pv.roster import Roster
-from vmm.technique.shadow import Shadow
+
+if TYPE_CHECKING:
+    from vmm.technique.shadow import Shadow
 
 _VALID_AND_TYPE: Final = 1 << 31 | 7 << 8  # VM-entry interruption information
 _EXTERNAL: Final = 1 << 31
@@ -34,7 +36,7 @@ class DialectView(Sleeper):
     dialects: Roster
     give_turn: Callable[[int], bool]
     apicv: VirtualApic | None
-    shadow: Shadow | None
+    shadow: "Shadow | None"
     cpuid: Cpuid
     gave_turn: bool
     """Whether the exit that is being handled gave the turn away."""

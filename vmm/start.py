@@ -1,11 +1,12 @@
 """Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.sourced import ModelError
 from hwmodel.arch.vmcs import Field
+from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.state import GPR_NAMES
 from vmm.activity import Activity
@@ -16,8 +17,10 @@ from vmm.boot.wakeup import wakeup_state
 from vmm.config import Config, Mmu
 from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
-from vmm.memory.shadow.tables import pages_for_shadows
 from vmm.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from vmm.memory.shadow.tables import ShadowTables
 
 _PE, _PG, _ET, _NE, _PAE = 1, 1 << 31, 1 << 4, 1 << 5, 1 << 5
 _LONG_EFER: Final = 1 << 8 | 1 << 10
@@ -38,9 +41,22 @@ def model_of(name: str) -> CpuModel:
 
 def make_memory(config: Config) -> GuestMemory:
     """Return machine memory with everything that `config` has to have room in it."""
-    shadows = pages_for_shadows(config.memory) if config.mmu is Mmu.SHADOW else 0
+    shadows = 0
+    if config.mmu is Mmu.SHADOW:
+        from vmm.memory.shadow.tables import pages_for_shadows
+
+        shadows = pages_for_shadows(config.memory)
     apics = pages_for_apics(config.cpus) if config.apicv else 0
     return GuestMemory(ram_slots(config.memory), shadow_pages=shadows, apic_pages=apics)
+
+
+def shadows_of(memory: GuestMemory, pcpu: Pcpu) -> "ShadowTables | None":
+    """Return the shadow tables of a guest that has room for them; None under EPT."""
+    if memory.shadow_base == memory.ram.size:
+        return None
+    from vmm.memory.shadow.tables import shadow_tables_of
+
+    return shadow_tables_of(memory, pcpu)
 
 
 def load(plan: BootPlan, memory: GuestMemory) -> BootPlan:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.cpuid import Cpuid
 from hwmodel.arch.paging import InvVpid
@@ -15,17 +15,19 @@ from vmm.apicv import ApicHardware, VirtualApic, deliver_virtual
 from vmm.controls import set_controls
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
-from vmm.exits.table import HANDLERS, SHADOW_HANDLERS, TRAP_HANDLERS
+from vmm.exits.table import handlers_of
 from vmm.inject import deliver_pending
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
-from vmm.memory.shadow.tables import ShadowTables
 from vmm.outcome import Outcome
 from vmm.pv.roster import Roster
-from vmm.technique.shadow import Enter, Shadow
-from vmm.technique.trap import Trap
 from vmm.watchers import Watchers
 
+if TYPE_CHECKING:
+    from vmm.memory.shadow.tables import ShadowTables
+    from vmm.technique.shadow import Shadow
+
+Enter = Callable[[int], Exit]
 StopGuest = Callable[..., None]
 
 
@@ -48,7 +50,7 @@ class Surroundings:
     pager: Pager
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
-    shadow_tables: ShadowTables | None = None
+    shadow_tables: "ShadowTables | None" = None
     traps: bool = False
     """Whether the guest is held by the trap technique."""
     apic_hardware: ApicHardware | None = None
@@ -82,9 +84,7 @@ class Vcpu(DialectView):
         self.shadow = self._make_shadow(around)
         self._entries: dict[int, tuple[Enter, Enter]] = {}
         self.enter, self.skip_and_enter = self._ways_in()
-        self.handlers: Final = (
-            TRAP_HANDLERS if around.traps else SHADOW_HANDLERS if self.shadow else HANDLERS
-        )
+        self.handlers: Final = handlers_of(shadows=self.shadow is not None, traps=around.traps)
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
@@ -94,10 +94,13 @@ class Vcpu(DialectView):
         self.deliver_pending: Final = deliver_virtual if self.apicv else deliver_pending
         self.reset()
 
-    def _make_shadow(self, around: Surroundings) -> Shadow | None:
+    def _make_shadow(self, around: Surroundings) -> "Shadow | None":
         if around.shadow_tables is None:
             return None
         has_1g = "pdpe1gb" in self.cpuid.model.features
+        from vmm.technique.shadow import Shadow
+        from vmm.technique.trap import Trap
+
         technique = Trap if around.traps else Shadow
         return technique(self.vmcs, self.pcpu, self.memory, around.shadow_tables, has_1g)
 

@@ -4,12 +4,15 @@ A debugger's view: rights are not asked for, no accessed or dirty flag is set, n
 cached, no device is read.
 """
 
+from typing import TYPE_CHECKING
+
 from hwmodel.arch.registers import Cr0, Cr4, Efer
 from hwmodel.arch.vmcs import Field
 from vmm.errors import UsageError
-from vmm.memory.shadow.guest_walk import Found, GuestWalker
-from vmm.memory.shadow.paging import Paging
 from vmm.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from vmm.memory.shadow.paging import Paging
 
 _PAGE = 4096
 _MASK32 = (1 << 32) - 1
@@ -25,6 +28,8 @@ class VirtualMemory:
 
     def translate(self, linear: int) -> int | None:
         """Return the guest-physical address, None where the guest's tables have none."""
+        from vmm.memory.shadow.guest_walk import Found, GuestWalker
+
         regs = self._vcpu.regs
         linear &= _MASK64 if regs.efer & 1 << 10 else _MASK32
         if not Cr0(regs.cr0).pg:
@@ -36,7 +41,9 @@ class VirtualMemory:
         found = GuestWalker(self._vcpu.memory).look(paging, linear)
         return found.gpa if isinstance(found, Found) else None
 
-    def _paging(self) -> Paging:
+    def _paging(self) -> "Paging":
+        from vmm.memory.shadow.paging import Paging
+
         vcpu = self._vcpu
         regs, vmcs = vcpu.regs, vcpu.vmcs
         a, b, c, d = (vmcs[Field[f"GUEST_PDPTR{number}"]] for number in range(4))

@@ -22,14 +22,13 @@ from vmm.host.output import Console
 from vmm.host.sources import HostSources
 from vmm.host.tape import Tape
 from vmm.memory.pager import Pager
-from vmm.memory.shadow.tables import shadow_tables_of
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.processor import make_clock, make_machine
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
 from vmm.sched.build import Scheduler, build_scheduler
-from vmm.start import load, make_memory, model_of, start, wake_long
+from vmm.start import load, make_memory, model_of, shadows_of, start, wake_long
 from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
@@ -154,7 +153,7 @@ class VM:
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index),
-            shadow_tables_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
+            shadows_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]

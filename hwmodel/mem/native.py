@@ -1,39 +1,9 @@
-"""The C engine's record of a page walk, in the words of `hwmodel.mem.reference`."""
+"""A CPU model's paging as the C engine takes it."""
 
-from typing import Any, Final
+from typing import Any
 
 from hwmodel.arch.model import CpuModel
 from hwmodel.cpu.unicorn import ffi
-from hwmodel.mem.reference import (
-    Exited,
-    Raised,
-    Reference,
-    ServedBy,
-    Structure,
-    Translated,
-    Verdict,
-)
-
-_STRUCTURES: Final = tuple(Structure)
-_VERDICTS: Final = tuple(Verdict)
-_SERVED_BY: Final = tuple(ServedBy)
-
-
-def reference_of(cell: Any) -> Reference:
-    """Take a `struct walk_reference` over."""
-    return Reference(
-        _STRUCTURES[cell.kind], cell.level, cell.gpa, cell.hpa, cell.entry,
-        _VERDICTS[cell.verdict], _SERVED_BY[cell.cache],
-    )  # fmt: skip
-
-
-def end_of(outcome: Any) -> Translated | Raised | Exited:
-    """Take a `struct walk_outcome` over."""
-    if outcome.result == 0:
-        return Translated(outcome.gpa, outcome.hpa, outcome.shift, outcome.rights)
-    if outcome.result == 1:
-        return Raised(outcome.vector, outcome.error)
-    return Exited(outcome.reason, outcome.qualification, outcome.gpa)
 
 
 def paging_model(model: CpuModel) -> Any:

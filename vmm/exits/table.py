@@ -20,9 +20,6 @@ from vmm.exits import (
     virtual_apic,
     windows,
 )
-from vmm.exits.shadowed import HANDLERS as SHADOWED
-from vmm.exits.task_switch import handle_task_switch
-from vmm.exits.trapped.table import HANDLERS as TRAPPED
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,12 +27,19 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Vcpu", Exit], Outcome]
 
+
+def _handle_task_switch(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
+    from vmm.exits.task_switch import handle_task_switch  # hardly any guest has a task
+
+    return handle_task_switch(vcpu, vmexit)
+
+
 HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.EXCEPTION_NMI: exception.handle_exception_nmi,
     R.TRIPLE_FAULT: exception.handle_triple_fault,
     R.INTERRUPT_WINDOW: windows.handle_window,
     R.NMI_WINDOW: windows.handle_window,
-    R.TASK_SWITCH: handle_task_switch,
+    R.TASK_SWITCH: _handle_task_switch,
     R.CPUID: cpuid.handle_cpuid,
     R.HLT: idle.handle_hlt,
     R.PAUSE_INSTRUCTION: idle.handle_pause,
@@ -77,8 +81,19 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     **engine_stop.HANDLERS,
 }
 
-SHADOW_HANDLERS: Final[dict[int, Handler]] = HANDLERS | SHADOWED
-"""Of a guest whose page tables are shadowed."""
 
-TRAP_HANDLERS: Final[dict[int, Handler]] = HANDLERS | TRAPPED
-"""Of a guest of the trap technique; above the exit reasons stand operations."""
+def handlers_of(*, shadows: bool, traps: bool) -> dict[int, Handler]:
+    """Return the table for a guest: under EPT, with shadowed page tables, or deprivileged.
+
+    Under the trap technique operations stand above the exit reasons. What is not used is not
+    imported: that is much of a start.
+    """
+    if traps:
+        from vmm.exits.trapped.table import HANDLERS as TRAPPED
+
+        return HANDLERS | TRAPPED
+    if shadows:
+        from vmm.exits.shadowed import HANDLERS as SHADOWED
+
+        return HANDLERS | SHADOWED
+    return HANDLERS

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vmm.errors import UsageError
 from vmm.host.endpoint import parse_endpoint
-from vmm.host.sources import Descriptor, Door
-from vmm.host.stream import CHUNK, Stream
+from vmm.host.sources import CHUNK, Descriptor, Door
+
+if TYPE_CHECKING:
+    from vmm.host.stream import Stream
 
 BACKLOG: Final = 1 << 20  # bytes for a peer that does not read; what comes then is dropped
 
@@ -108,7 +110,7 @@ class FileChannel(Output):
 class StreamChannel:
     """A socket: what comes goes to the guest, and back."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: "Stream") -> None:
         """The stream belongs to the channel from now on."""
         self.stream: Final = stream
         self._take: Door = _nobody
@@ -150,6 +152,8 @@ class StreamChannel:
 
 def open_channel(option: str, words: str) -> Channel:
     """Open listen=ADDRESS, connect=ADDRESS, file=PATH or null. Raises UsageError."""
+    from vmm.host.stream import Stream  # sockets
+
     kind, _, value = words.partition("=")
     if kind == "file" and value:
         return FileChannel(Path(value), option)

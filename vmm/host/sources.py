@@ -17,6 +17,9 @@ from vmm.host.tape import Kind, Tape
 Descriptor = tuple[int, int]
 """(file descriptor, events of select.poll() that are waited for)."""
 
+CHUNK = 1 << 18
+"""Bytes that are taken in at once."""
+
 Door = Callable[[bytes], None]
 """Hands host input to a device."""
 

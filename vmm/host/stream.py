@@ -4,13 +4,10 @@ import contextlib
 import select
 import socket
 from pathlib import Path
-from typing import Final
 
 from vmm.errors import UsageError
 from vmm.host.endpoint import Endpoint
-from vmm.host.sources import Descriptor
-
-CHUNK: Final = 1 << 18
+from vmm.host.sources import CHUNK, Descriptor
 
 
 class Stream:

@@ -1,7 +1,5 @@
 """The one state protocol: what a VM is, in memory. Files, checkpoints, test reset stand on it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -128,6 +126,9 @@ def digest(memory: GuestMemory, vcpus: list[Vcpu], board: Board) -> str:
 
     Neither TLB contents nor counts of what the host did are part of it.
     """
+    import hashlib  # not every run ends with a digest
+    import json
+
     h = hashlib.sha256(memory.ram.view[: memory.size])
     for vcpu in vcpus:
         registers = vcpu.regs.as_dict() | {name: getattr(vcpu.regs, name) for name in _PLAIN}
