@@ -9,6 +9,10 @@ from vmm.devices.lapic import LocalApic
 from vmm.devices.platform import Board
 
 _IF: Final = 1 << 9
+_MASK64: Final = (1 << 64) - 1
+_INTERRUPTED: Final = (
+    -15
+)  # vmm/pv/native/abi.py, Error.INTERRUPTED; the room above knows no dialect
 
 
 def nothing() -> None:
@@ -22,6 +26,10 @@ class Activity(Enum):
     HALTED = "halted"
     WAIT_FOR_SIPI = "wait-for-SIPI"
     WAIT_FOR_PAGE = "wait-for-page"
+    WAIT_FOR_WAKE = "wait-for-wake"
+    """In a dialect's hypercall, until another virtual CPU wakes it, or an event."""
+    WAIT_A_WHILE = "wait-a-while"
+    """The same, with a time-out."""
 
 
 class Sleeper(ArchitecturalView):
@@ -38,6 +46,8 @@ class Sleeper(ArchitecturalView):
     """Guest-physical, while it waits for memory that is swapped out."""
     became_ready: Callable[[], None] = staticmethod(nothing)
     """Hears that it woke up: a scheduler that has a physical CPU to spare for it."""
+    gave_turn: bool
+    """Whether the exit that is being handled gave the turn away."""
     runnable_since: int
     """The cycle from which on it is what it is: could run while another has its turn, sleeps."""
 
@@ -62,9 +72,27 @@ class Sleeper(ArchitecturalView):
 
     def wake(self) -> None:
         """Something happened that may end HLT; called at the very cycle."""
-        if self.activity is Activity.HALTED and (self.kicked or self._has_wake_event()):
+        if self.activity is Activity.HALTED and (self.kicked or self.has_wake_event()):
             self.kicked = False
             self.start_waiting(Activity.RUNNING)
+        elif self.is_waiting() and self.has_wake_event():
+            self.end_wait(_INTERRUPTED)
+
+    def wait(self, *, timed: bool) -> None:
+        """Sleep behind the hypercall that is being handled."""
+        self.activity = Activity.WAIT_A_WHILE if timed else Activity.WAIT_FOR_WAKE
+        self.runnable_since = self.pcpu.clock.now
+        self.gave_turn = True
+
+    def is_waiting(self) -> bool:
+        """Whether it sleeps in a hypercall."""
+        return self.activity in (Activity.WAIT_FOR_WAKE, Activity.WAIT_A_WHILE)
+
+    def end_wait(self, result: int) -> None:
+        """Wake it from there, with that in RAX."""
+        mask = _MASK64 if self.code_bits() == 64 else _MASK64 >> 32
+        self.regs.rax = result & mask
+        self.start_waiting(Activity.RUNNING)
 
     def wait_for_page(self, page: int) -> None:
         """It met memory that is swapped out."""
@@ -93,16 +121,17 @@ class Sleeper(ArchitecturalView):
 
     def is_runnable(self) -> bool:
         """Whether the scheduler may run it now; a halted one wakes for an event it can take."""
-        if self.activity is Activity.HALTED:
+        if self.activity is not Activity.RUNNING:
             self.wake()
         return self.activity is Activity.RUNNING
 
     def can_wake(self) -> bool:
         """Whether it runs, or is halted in a way that some later event can end."""
-        if self.activity is not Activity.HALTED:
+        if self.activity not in (Activity.HALTED, Activity.WAIT_FOR_WAKE):
             return self.activity is not Activity.WAIT_FOR_SIPI
         takes_interrupts = bool(self.regs.rflags & _IF)
         return takes_interrupts or self.nmi_pending or self.board.can_send_nmi()
 
-    def _has_wake_event(self) -> bool:
+    def has_wake_event(self) -> bool:
+        """Whether something came that ends HLT."""
         return self.nmi_pending or (bool(self.regs.rflags & _IF) and self.lapic.interrupt_pending())

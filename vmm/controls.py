@@ -21,8 +21,9 @@ PASSED_MSRS: Final = (
     Msr.IA32_SYSENTER_CS, Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.TSC_AUX,
 )  # fmt: skip
 
-PLE_GAP: Final = 128
-"""Cycles between two PAUSEs of one loop, at most; KVM's default (arch/x86/kvm/vmx/vmx.c)."""
+PLE_GAP: Final = 128 + 140
+"""Cycles between two PAUSEs of one loop, at most: KVM's default (arch/x86/kvm/vmx/vmx.c) from the
+end of one, which takes 140 since Skylake (Intel Optimization Reference Manual)."""
 PLE_WINDOW: Final = 4096
 """Cycles that a loop may last before it exits; KVM's default."""
 

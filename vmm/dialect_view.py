@@ -38,8 +38,7 @@ class DialectView(Sleeper):
     apicv: VirtualApic | None
     shadow: "Shadow | None"
     cpuid: Cpuid
-    gave_turn: bool
-    """Whether the exit that is being handled gave the turn away."""
+    yield_turn: Callable[[], bool]
 
     def write_tsc(self, value: int) -> None:
         """The guest writes its time-stamp counter: those who tell time by it are told."""
@@ -108,6 +107,18 @@ class DialectView(Sleeper):
     def yield_to(self, index: int) -> None:
         """End its turn in favour of processor `index`, if that one could run."""
         self.gave_turn = self.give_turn(index)
+
+    def yield_to_any(self) -> None:
+        """End its turn in favour of whoever waits for one."""
+        self.gave_turn = self.yield_turn()
+
+    def is_asleep(self) -> bool:
+        """Whether it could not run if it had a turn."""
+        return self.activity is not Activity.RUNNING
+
+    def turn_over(self) -> int:
+        """Its turn ends: return for how many cycles it goes on nevertheless, holding a lock."""
+        return sum(hook(self) for hook in self.dialects.turn_over)
 
     def before_apic(self, settle: Callable[[Processor], None]) -> None:
         """Have `settle` called before its local APIC looks at or shows what is in service."""

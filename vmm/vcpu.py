@@ -50,6 +50,8 @@ class Surroundings:
     pager: Pager
     give_turn: Callable[[int], bool]
     """End the turn that runs in favour of another vCPU, if that one could run."""
+    yield_turn: Callable[[], bool]
+    """End it in favour of whoever could run, if there is one."""
     shadow_tables: "ShadowTables | None" = None
     traps: bool = False
     """Whether the guest is held by the trap technique."""
@@ -76,7 +78,7 @@ class Vcpu(DialectView):
         self.dialects = around.dialects
         self.pager: Final = around.pager
         self.entering: Final = around.dialects.entering
-        self.give_turn = around.give_turn
+        self.give_turn, self.yield_turn = around.give_turn, around.yield_turn
         self.gave_turn = False
         self.turn_ends = 0
         self.vmcs = Vmcs()

@@ -152,7 +152,7 @@ class VM:
             self.pcpus, self.board, self.memory, Cpuid.of(model, self.config.cpus),
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
-            lambda index: self.scheduler.give_turn(index),
+            lambda index: self.scheduler.give_turn(index), lambda: self.scheduler.yield_turn(),
             shadows_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
         )  # fmt: skip

@@ -73,6 +73,13 @@ def _waiting(vm: VM, vcpu: Vcpu, spin: Spin | None) -> Waiting:
                 (f"guest-physical page {vcpu.awaited_page:#x}, which is swapped out",),
                 ("the page arrives",),
             )  # fmt: skip
+        case Activity.WAIT_FOR_WAKE | Activity.WAIT_A_WHILE:
+            until = " or its time-out" if vcpu.activity is Activity.WAIT_A_WHILE else ""
+            return Waiting(
+                vcpu.index, vcpu.activity.value, vcpu.runnable_since, vcpu.regs.rip,
+                (f"a WAKE of the word at guest-physical {vcpu.regs.rbx:#x}{until}",),
+                ("another virtual CPU wakes it",),
+            )  # fmt: skip
         case Activity.HALTED:
             return _halted(vm, vcpu)
         case Activity.RUNNING:

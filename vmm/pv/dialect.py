@@ -74,6 +74,28 @@ class Processor(Protocol):
     def yield_to(self, index: int) -> None:
         """End its turn in favour of processor `index`, if that one could run."""
 
+    def yield_to_any(self) -> None:
+        """End its turn in favour of whoever waits for one."""
+
+    def wait(self, *, timed: bool) -> None:
+        """Sleep behind this hypercall until `end_wait` or an event that it takes.
+
+        `timed`: somebody will call that at a certain time. An event puts -15 (INTERRUPTED of the
+        native dialect) into RAX.
+        """
+
+    def is_waiting(self) -> bool:
+        """Whether it sleeps in `wait`."""
+
+    def end_wait(self, result: int) -> None:
+        """Wake it from `wait` with `result` in RAX."""
+
+    def is_asleep(self) -> bool:
+        """Whether it could not run if it had a turn."""
+
+    def has_wake_event(self) -> bool:
+        """Whether it would take an interrupt or an NMI now that waits."""
+
     def before_apic(self, settle: "Callable[[Processor], None]") -> None:
         """Have `settle` called before its local APIC looks at or shows what is in service."""
 
@@ -144,7 +166,8 @@ class Hooks:
     `scheduled` and `descheduled` when another virtual CPU had, or gets, the physical one;
     `tsc_changed` when the guest wrote its time-stamp counter; `page_absent` and `page_ready` when
     an access met memory that is swapped out, and when that is back; `rate_changed` when the
-    processor's frequency did; `exited` comes at every exit, before its handler.
+    processor's frequency did; `exited` comes at every exit, before its handler;
+    `turn_over` answers for how many cycles a turn that ends should go on, mostly for none.
     """
 
     entering: Hook | None = None
@@ -155,6 +178,7 @@ class Hooks:
     page_ready: Callable[[int], None] | None = None
     rate_changed: Callable[[], None] | None = None
     exited: Hook | None = None
+    turn_over: Callable[[Processor], int] | None = None
 
 
 class Dialect(Protocol):

@@ -37,6 +37,9 @@ class Roster:
         self.scheduled: Final = self._hooks("scheduled")
         self.descheduled: Final = self._hooks("descheduled")
         self.tsc_changed: Final = self._hooks("tsc_changed")
+        self.turn_over: Final = tuple(
+            hook for d in dialects if (hook := d.hooks.turn_over) is not None
+        )
         exited = self._hooks("exited")
         self.watchers: Final = [_watching(hook) for hook in exited]
         """To be called at every exit with virtual CPU and exit."""

@@ -284,6 +284,8 @@ class HostScheduler:
         if not vcpu.is_runnable():
             self._sleep(core)
             return True
+        if core.now >= core.slice_ends:
+            core.slice_ends += vcpu.turn_over()
         over = core.now >= core.slice_ends
         if over or self.policy.preempts(core.place, core.task, core.since, core.now):
             self._leave(core)

@@ -109,6 +109,8 @@ class RoundRobin:
     def pick(self) -> Vcpu | None:
         """Return the vCPU whose turn it is; the turn passes on at its end or when it sleeps."""
         count = len(self.vcpus)
+        if self.clock.now >= self.turn_ends and self.current.index == self.turn:
+            self.turn_ends = max(self.turn_ends, self.clock.now + self.current.turn_over())
         if self.clock.now >= self.turn_ends:
             self.turn = (self.turn + 1) % count
             self.turn_ends = self.clock.now + self.quantum

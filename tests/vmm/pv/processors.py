@@ -23,6 +23,8 @@ class FakeProcessor:
     runnable_since: int = 0
     deaf: bool = False
     serving: int | None = None
+    waiting: bool = False
+    event: bool = False
     did: list[object] = field(default_factory=list)
     settle: Callable[[Processor], None] | None = None
 
@@ -66,6 +68,26 @@ class FakeProcessor:
 
     def yield_to(self, index: int) -> None:
         self.did.append(("yield", index))
+
+    def yield_to_any(self) -> None:
+        self.did.append("yield")
+
+    def wait(self, *, timed: bool) -> None:
+        self.waiting = True
+        self.did.append(("wait", timed))
+
+    def is_waiting(self) -> bool:
+        return self.waiting
+
+    def end_wait(self, result: int) -> None:
+        self.waiting = False
+        self.did.append(("end", result))
+
+    def is_asleep(self) -> bool:
+        return self.waiting
+
+    def has_wake_event(self) -> bool:
+        return self.event
 
     def before_apic(self, settle: Callable[[Processor], None]) -> None:
         self.settle = settle

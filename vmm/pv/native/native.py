@@ -101,6 +101,7 @@ class Native:
             tsc_changed=all_of("tsc_changed"),
             rate_changed=partial(_call_all, rate) if rate else None,
             exited=self.referee.look,
+            turn_over=next((p.hooks.turn_over for p in parts if p.hooks.turn_over), None),
         )
 
     # ---- discovery ----

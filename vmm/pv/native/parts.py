@@ -10,6 +10,8 @@ from vmm.pv.native.part import Part
 from vmm.pv.native.rings import Rings
 from vmm.pv.native.time_page import TimePages
 from vmm.pv.native.timers import Timers
+from vmm.pv.native.turns import Turns
+from vmm.pv.native.waiting import Waiting
 
 PARTS: Final[tuple[type[Part], ...]] = (
     Multicall,
@@ -19,5 +21,7 @@ PARTS: Final[tuple[type[Part], ...]] = (
     CoarseTime,
     Rings,
     Entropy,
+    Waiting,
+    Turns,
 )
 """Each names the features that it serves; what no part serves is not offered."""
