@@ -54,9 +54,11 @@ void vcpu_explain_walk(struct engine *e, struct vcpu *v, uint64_t linear, int ac
 {
     struct walk w = {0};
     *outcome = (struct walk_outcome){.result = 2, .reason = STOP_INTERNAL};
-    if (!borrow(e, v))
+    struct glance before;
+    if (!glance_at(e, v, &before)) {
+        glance_away(e, v, &before);
         return;
-    struct mmu_counters kept = e->mmu.counters;
+    }
     linear = in_long_mode(e) ? linear : (uint32_t)linear;
     e->mmu.log = references;
     e->mmu.log_room = room;
@@ -67,8 +69,8 @@ void vcpu_explain_walk(struct engine *e, struct vcpu *v, uint64_t linear, int ac
     report(e, found, &w, outcome);
     if (effects)
         return;
-    e->mmu.counters = kept;
     attribute(e, linear, references, e->mmu.log_count < room ? e->mmu.log_count : room);
+    glance_away(e, v, &before);
 }
 
 void vcpu_explain_gpa(struct engine *e, struct vcpu *v, uint64_t gpa, int access, struct walk_reference *references,
@@ -78,9 +80,11 @@ void vcpu_explain_gpa(struct engine *e, struct vcpu *v, uint64_t gpa, int access
     const struct ept_cause none = {0};
     struct ept_page page = {0};
     *outcome = (struct walk_outcome){.result = 2, .reason = STOP_INTERNAL};
-    if (!borrow(e, v))
+    struct glance before;
+    if (!glance_at(e, v, &before)) {
+        glance_away(e, v, &before);
         return;
-    struct mmu_counters kept = e->mmu.counters;
+    }
     e->mmu.log = references;
     e->mmu.log_room = room;
     e->mmu.log_count = 0;
@@ -88,10 +92,10 @@ void vcpu_explain_gpa(struct engine *e, struct vcpu *v, uint64_t gpa, int access
     e->mmu.log = NULL;
     struct walk w = {.gpa = gpa, .hpa = page.hpa, .rights = page.rights, .shift = page.shift};
     report(e, found, &w, outcome);
-    e->mmu.counters = kept;
     bool nested = nested_find(e, gpa) != NULL;
     for (uint32_t k = 0; k < e->mmu.log_count && k < room; k++)
         references[k].cache = nested ? WALK_BY_NESTED_TLB : WALK_BY_MEMORY;
+    glance_away(e, v, &before);
 }
 
 uint64_t vcpu_repeat_walk(struct engine *e, struct vcpu *v, uint64_t linear, uint64_t rounds, int how)

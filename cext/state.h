@@ -198,6 +198,9 @@ void peers_flush(struct engine *e);                /* Unicorn's TLBs of the othe
 
 /* vcpu.c */
 bool borrow(struct engine *e, struct vcpu *v);    /* load it for accesses of the model's own; false: it cannot run */
+struct glance { struct mmu mmu; uint64_t left[4]; };       /* what loading it changes that a guest could tell by its cycles */
+bool glance_at(struct engine *e, struct vcpu *v, struct glance *g);        /* the same, for who only looks: */
+void glance_away(struct engine *e, struct vcpu *v, const struct glance *g);
 
 /* fill.c: Unicorn asks */
 struct fill { uint64_t hpa; uint32_t perms; bool global; };    /* perms: UC_PROT_* */
@@ -335,6 +338,7 @@ void entry_was_good(struct engine *e);             /* after the exit: the saved 
 
 /* vmcs.c */
 bool load_guest(struct engine *e, struct vcpu *v);
+void load_fpu(struct engine *e, struct vcpu *v);
 void save_guest(struct engine *e);
 void inject_at_entry(struct engine *e);
 void publish_exit(struct engine *e);

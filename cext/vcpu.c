@@ -52,6 +52,21 @@ bool borrow(struct engine *e, struct vcpu *v)
     return load_guest(e, v);
 }
 
+/* Where software keeps other control registers in the VMCS than the guest ran with (shadow paging), loading them drops
+ * translations. Who only looks puts that back; Unicorn's TLB has lost some, which nobody can tell. */
+bool glance_at(struct engine *e, struct vcpu *v, struct glance *g)
+{
+    g->mmu = e->mmu;
+    memcpy(g->left, v->left, sizeof g->left);
+    return borrow(e, v);
+}
+
+void glance_away(struct engine *e, struct vcpu *v, const struct glance *g)
+{
+    e->mmu = g->mmu;
+    memcpy(v->left, g->left, sizeof g->left);
+}
+
 static int report(const struct engine *e, uint64_t fault[3])
 {
     const struct pending *p = &e->pending;
@@ -101,10 +116,13 @@ int vcpu_access(struct engine *e, struct vcpu *v, uint64_t linear, uint8_t *buff
 int vcpu_translate(struct engine *e, struct vcpu *v, uint64_t linear, int access, int user, uint64_t *gpa, uint64_t fault[3])
 {
     struct walk w = {0};
-    if (!borrow(e, v))
-        return report(e, fault);
-    linear = wrapped(e, linear);
-    bool found = is_canonical(e, linear) ? walk(e, linear, (enum access)access, user, WALK_LOOKS, &w) : raise_fault(e, 13, 0);
+    struct glance before;
+    bool found = glance_at(e, v, &before);
+    if (found) {
+        linear = wrapped(e, linear);
+        found = is_canonical(e, linear) ? walk(e, linear, (enum access)access, user, WALK_LOOKS, &w) : raise_fault(e, 13, 0);
+    }
+    glance_away(e, v, &before);
     *gpa = w.gpa;
     return found ? 0 : report(e, fault);
 }
@@ -112,15 +130,14 @@ int vcpu_translate(struct engine *e, struct vcpu *v, uint64_t linear, int access
 /* XMM registers, by Unicorn's own register interface: their place in the core needs no probing. */
 void vcpu_get_xmm(struct engine *e, struct vcpu *v, int index, uint8_t value[16])
 {
-    memset(value, 0, 16);
-    if (borrow(e, v))
-        lib.uc_reg_read(e->uc, UC_X86_REG_XMM0 + index, value);
+    load_fpu(e, v);
+    lib.uc_reg_read(e->uc, UC_X86_REG_XMM0 + index, value);
 }
 
 void vcpu_set_xmm(struct engine *e, struct vcpu *v, int index, const uint8_t value[16])
 {
-    if (borrow(e, v))
-        lib.uc_reg_write(e->uc, UC_X86_REG_XMM0 + index, value);
+    load_fpu(e, v);
+    lib.uc_reg_write(e->uc, UC_X86_REG_XMM0 + index, value);
 }
 
 static const int fpu_words[3] = {UC_X86_REG_FPCW, UC_X86_REG_FPSW, UC_X86_REG_FPTAG};
@@ -128,8 +145,7 @@ static const int fpu_words[3] = {UC_X86_REG_FPCW, UC_X86_REG_FPSW, UC_X86_REG_FP
 void vcpu_fxsave(struct engine *e, struct vcpu *v, uint8_t image[512])
 {
     memset(image, 0, 512);
-    if (!borrow(e, v))
-        return;
+    load_fpu(e, v);
     for (int i = 0; i < 3; i++)
         lib.uc_reg_read(e->uc, fpu_words[i], image + 2 * i);
     lib.uc_reg_read(e->uc, UC_X86_REG_MXCSR, image + 24);
@@ -141,8 +157,7 @@ void vcpu_fxsave(struct engine *e, struct vcpu *v, uint8_t image[512])
 
 void vcpu_fxrstor(struct engine *e, struct vcpu *v, const uint8_t image[512])
 {
-    if (!borrow(e, v))
-        return;
+    load_fpu(e, v);
     for (int i = 0; i < 3; i++)
         lib.uc_reg_write(e->uc, fpu_words[i], image + 2 * i);
     lib.uc_reg_write(e->uc, UC_X86_REG_MXCSR, image + 24);

@@ -79,7 +79,7 @@ static void load_tables(struct engine *e)
 }
 
 /* Another vcpu's x87 and SSE registers stand in the core until this one's are needed: at entry. */
-static void load_fpu(struct engine *e, struct vcpu *v)
+void load_fpu(struct engine *e, struct vcpu *v)
 {
     size_t n = (size_t)(layout.fpu_end - layout.fpu);
     if (e->loaded == v)

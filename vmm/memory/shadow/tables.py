@@ -75,13 +75,13 @@ class ShadowTables:
         """Return what is known of shadow pages, for a copy: their bytes are machine memory."""
         return [
             self.generation, self._free, self._by_key, self._by_place, self._reverse,
-            self._out_of_step,
+            self._out_of_step, self.unseen,
         ]  # fmt: skip
 
     def set_state(self, state: list[Any]) -> None:
         """Take over a copy of what `state` returned."""
         self.generation, self._free, self._by_key, self._by_place = state[:4]
-        self._reverse, self._out_of_step = state[4:]
+        self._reverse, self._out_of_step, self.unseen = state[4:]
 
     def _flush(self) -> None:
         self._pcpu.invvpid(InvVpid.ALL_CONTEXTS, 0)
