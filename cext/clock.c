@@ -1,5 +1,5 @@
 /* What shows time and chance: RDTSC, PAUSE and its loops, RDRAND and RDSEED. */
-#include "state.h"
+#include "xen.h"
 
 /* An invariant TSC keeps its rate when the processor changes its own. */
 static uint64_t host_tsc(const struct engine *e)
@@ -26,9 +26,9 @@ uint64_t guest_tsc(struct engine *e)
 bool op_rdtsc(struct engine *e, const struct insn *i)
 {
     bool with_aux = i->id == X86_INS_RDTSCP;
-    if (with_aux && !exiting2(e, SECONDARY_ENABLE_RDTSCP))
+    if (with_aux && !is_xen(e) && !exiting2(e, SECONDARY_ENABLE_RDTSCP))
         return raise_fault(e, 6, 0);
-    if (e->core->cr[4] & CR4_TSD && e->cpl)
+    if (e->core->cr[4] & CR4_TSD && (is_xen(e) ? e->cpl == 3 : e->cpl))
         return raise_fault(e, 13, 0);
     if (exiting(e, PRIMARY_RDTSC_EXITING))
         return instruction_exit(e, i, with_aux ? EXIT_RDTSCP : EXIT_RDTSC, 0);

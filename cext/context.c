@@ -5,7 +5,7 @@
  * knows no tags: it holds what belongs to the current context alone, so a change of context empties it (of all but
  * global pages where the VPID and the root stay), and the modelled TLB refills it.
  */
-#include "state.h"
+#include "xen.h"
 
 static uint32_t fresh_tag(struct engine *e) { return ++e->mmu.next_tag; }
 
@@ -103,7 +103,12 @@ static void read_eptp(struct engine *e)
     u->logs_pages = u->ept_dirty && exiting2(e, SECONDARY_ENABLE_PML);
 }
 
-static uint64_t vpid_of(struct engine *e) { return exiting2(e, SECONDARY_ENABLE_VPID) ? (uint16_t)*field(e, VMCS_VIRTUAL_PROCESSOR_ID) : 0; }
+static uint64_t vpid_of(struct engine *e)
+{
+    if (is_xen(e))
+        return xen_vpid(e);
+    return exiting2(e, SECONDARY_ENABLE_VPID) ? (uint16_t)*field(e, VMCS_VIRTUAL_PROCESSOR_ID) : 0;
+}
 
 void mmu_select(struct engine *e)
 {
@@ -117,6 +122,27 @@ void mmu_select(struct engine *e)
     load_tags(e);
     if (root != u->root || vpid != u->vpid)
         count_roots(e);
+}
+
+/* Another VPID, whose translations Unicorn keeps apart by CPL: it forgets nothing. */
+void mmu_switch_quietly(struct engine *e, uint32_t vpid)
+{
+    struct mmu *u = &e->mmu;
+    u->vpid = vpid;
+    const struct context own = *seek(e, vpid, u->pcid, u->root);
+    u->global_tag = seek(e, vpid, PCID_GLOBAL, u->root)->tag;
+    u->tag = own.tag;
+    u->structure_tag = own.structure_tag;
+    u->mix = mix_of(e, vpid, own.pcid);
+}
+
+void mmu_renew_all_structures(struct engine *e)
+{
+    for (int k = 0; k < CONTEXTS; k++)
+        if (e->mmu.contexts[k].tag)
+            e->mmu.contexts[k].structure_tag = fresh_tag(e);
+    if (e->vcpu)
+        load_tags(e);
 }
 
 void mmu_select_pcid(struct engine *e)

@@ -4,6 +4,7 @@
  * redirection), and what a fault on the way becomes. Gates are in interrupt.c.
  */
 #include "descriptor.h"
+#include "xen.h"
 
 enum { VECTOR_DEBUG = 1, VECTOR_DOUBLE_FAULT = 8, VECTOR_PAGE_FAULT = 14 };
 
@@ -112,6 +113,8 @@ static bool deliver_by_mode(struct engine *e, const struct delivery *v)
 
 bool deliver_event(struct engine *e, const struct event *event)
 {
+    if (is_xen(e))
+        return xen_deliver(e, event);
     bool by_instruction = event->type >= EVENT_SOFTWARE_INTERRUPT;
     struct delivery v = {
         .event = event,

@@ -1,5 +1,6 @@
 /* Sensitive instructions under the code hook: flags, clocks, ports, and what they show. */
 #include "defects.h"
+#include "xen.h"
 
 enum { FLAG_CF = 1, FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_IOPL = 3 << 12, FLAG_NT = 1 << 14, FLAG_RF = 1 << 16, FLAG_VM = 1 << 17,
        FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21 };
@@ -72,6 +73,8 @@ static bool popf(struct engine *e, const struct insn *i)
 /* Manual: "I/O Permission Bit Map": CPL > IOPL, and V8086 always, ask the TSS. */
 static bool port_allowed(struct engine *e, uint32_t port, uint32_t size)
 {
+    if (is_xen(e))
+        return xen_port_allowed(e);
     if (in_real_mode(e) || (!in_v8086(e) && e->cpl <= e->iopl))
         return true;
     struct core_segment tr = guest_segment(e, TR);
@@ -252,6 +255,8 @@ bool do_sensitive(struct engine *e, const struct insn *i)
     count_replaced(e, i);
     if (is_deprivileged(e) && (trap_replaced(e, i, &known), known))
         return false;
+    if (is_xen(e) && (carried_out = xen_sensitive(e, i, &known), known))
+        return carried_out;
     switch (i->id) {
     case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return pushf(e, i);
     case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ: return popf(e, i);

@@ -2,6 +2,7 @@
 #include "state.h"
 #include "translator.h"
 #include "trace.h"
+#include "xen.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -114,6 +115,7 @@ void engine_destroy(struct engine *e)
         if (e->capstone[i])
             lib.cs_close(&e->capstone[i]);
     trace_free(e);
+    xen_destroy(e);
     blocks_destroy(e);
     stops_destroy(e);
     free(e->pages);
@@ -249,7 +251,7 @@ static void leave_guest(struct engine *e)
         e->interrupted = 0;
     save_guest(e);
     stop_timer(e);
-    if (!is_stop(e)) {
+    if (!is_stop(e) && !is_xen(e)) {
         save_by_control(e);
         exchange_exit_msrs(e, true);
     }
@@ -260,7 +262,8 @@ static void leave_guest(struct engine *e)
 static void enter_guest(struct engine *e)
 {
     uint64_t failed = 0;
-    load_by_control(e);
+    if (!is_xen(e))                /* no VMCS control has a say there */
+        load_by_control(e);
     if (!load_guest(e, e->vcpu))   /* no check is missing, so this cannot be but where make mutate leaves one out */
         fill_exit(e, 1u << 31 | EXIT_INVALID_STATE, 0, 0);
     else if (!e->vcpu->paused && !load_entry_msrs(e, &failed))
@@ -293,10 +296,10 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     e->counters.entries++;
     e->attempts = 0;
     e->progress = ~0ull;
-    bool without_vpid = !exiting2(e, SECONDARY_ENABLE_VPID);
+    bool without_vpid = !v->xen && !exiting2(e, SECONDARY_ENABLE_VPID);
     if (unlikely(e->tracer))
         trace_enter(e);
-    if (entry_is_allowed(e)) {
+    if (v->xen || entry_is_allowed(e)) {
         if (without_vpid)
             vpid_off(e);
         enter_guest(e);

@@ -116,6 +116,8 @@ void nested_drop(struct engine *e, uint64_t gpa);
 /* context.c */
 void mmu_select(struct engine *e);                 /* after VPID, EPTP, CR3 or CR4.PCIDE may have changed */
 void mmu_select_pcid(struct engine *e);            /* CR3 or CR4.PCIDE alone */
+void mmu_switch_quietly(struct engine *e, uint32_t vpid);     /* to the other mode of a Xen PV vcpu */
+void mmu_renew_all_structures(struct engine *e);
 void mmu_flush_pcid(struct engine *e);             /* the same, and forget what the new PCID had */
 void mmu_drop_in(struct engine *e, uint32_t vpid, uint32_t pcid, uint64_t linear);
 void caches_clear(struct engine *e);

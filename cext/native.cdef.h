@@ -108,6 +108,7 @@ struct vcpu {
     uint8_t stretch_code[960], stretch_lengths[64];    /* and what code that was, by instructions */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
     uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
+    uint64_t xen;                  /* Xen PV: its number in the domain, plus 1 */
     struct ledger ledger;          /* its own part of the processor's */
 };
 

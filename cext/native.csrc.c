@@ -1,3 +1,4 @@
 /* Included by the generated cffi glue. */
 #include <stdint.h>
 #include "native.cdef.h"
+#include "xen.cdef.h"

@@ -1,5 +1,5 @@
 /* Tour 2.4: what ring 0 may do, done as on silicon: by the processor itself unless a VMCS control says exit. */
-#include "state.h"
+#include "xen.h"
 
 static uint64_t gpr(struct engine *e, int number, int size)
 {
@@ -379,10 +379,11 @@ static bool is_ring0(const struct insn *i)
 
 bool do_privileged(struct engine *e, const struct insn *i, bool *known)
 {
+    if (is_xen(e))
+        return xen_privileged(e, i, known);
     *known = true;
     switch (i->id) {
-    case X86_INS_VMCALL: case X86_INS_VMMCALL:         /* both hypercalls; software sees which by the bytes */
-        return instruction_exit(e, i, EXIT_VMCALL, 0);
+    case X86_INS_VMCALL: case X86_INS_VMMCALL: return instruction_exit(e, i, EXIT_VMCALL, 0);  /* software sees which by the bytes */
     case X86_INS_VMFUNC: return op_vmfunc(e, i);
     case X86_INS_INVPCID: return i->prefix_lock ? raise_fault(e, 6, 0) : op_invpcid(e, i);
     case X86_INS_STAC: case X86_INS_CLAC: return e->cpl ? raise_fault(e, 6, 0) : is_deprivileged(e) ? trap_ring0(e, i) : set_ac(e, i);

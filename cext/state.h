@@ -152,6 +152,7 @@ struct engine {
     struct exit_record exit;
     bool exit_ready;
     struct tracer *tracer;         /* trace.c; NULL: nobody looks */
+    struct xen *xen;               /* xen.h: the PV domain that its virtual CPUs make up; NULL: none */
     struct engine_counters counters;
     uint64_t by_reason[REASONS];
     struct exit_record history[HISTORY];

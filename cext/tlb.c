@@ -12,7 +12,7 @@
  * replacement state, because Unicorn resizes its TLB by host time and nothing may depend on the number of its refills.
  * Hence hits of the inner level are not counted, and replacement is round robin, which does not ask for them.
  */
-#include "state.h"
+#include "xen.h"
 
 static uint64_t size_mask(enum page_size size) { return (1ull << (12 + 9 * size)) - 1; }
 
@@ -324,8 +324,11 @@ struct cached *tlb_lookup(struct engine *e, uint64_t linear, enum access access,
     if (t && tlb_allows(e, t, access, user))
         return t;
     struct walk w;
-    if (walk_for(e, linear, access, user, &w))
+    if (walk_for(e, linear, access, user, &w)) {
+        if (is_xen(e))
+            xen_note_translation(e, linear, &w);
         return tlb_insert(e, linear, kind, &w, t);
+    }
     if (t)                         /* a fault drops the stale entry (manual: "Operations that Invalidate TLBs") */
         tlb_drop(e, linear);
     return NULL;

@@ -1,5 +1,5 @@
 /* Guest state in and out of the VMCS, and the exit record (manual: "VM Entries", "VM Exits"). */
-#include "state.h"
+#include "xen.h"
 
 _Static_assert(VMCS_FIELD_COUNT <= 256, "struct vcpu holds 256 fields");
 _Static_assert(VMCS_GUEST_TR_SELECTOR == VMCS_GUEST_ES_SELECTOR + TR && VMCS_GUEST_TR_LIMIT == VMCS_GUEST_ES_LIMIT + TR &&
@@ -136,6 +136,10 @@ bool load_guest(struct engine *e, struct vcpu *v)
 void inject_at_entry(struct engine *e)
 {
     uint64_t info = *field(e, VMCS_VM_ENTRY_INTR_INFO_FIELD), *pending = field(e, VMCS_GUEST_PENDING_DBG_EXCEPTIONS);
+    if (is_xen(e) && !(info >> 31 & 1)) {
+        xen_at_entry(e);
+        return;
+    }
     if (events_blocked(e)) {       /* held back for one instruction; what TF causes comes by itself */
         if (*pending & PENDING_BREAKPOINTS)
             hold_back(e, *pending & PENDING_BREAKPOINTS);

@@ -5,7 +5,7 @@
  * the upper levels is kept in the paging-structure caches, and the next walk begins below them. A cached table that leads
  * to a page fault is given up and the walk made again from the root, so that no fault is told of tables long gone.
  */
-#include "state.h"
+#include "xen.h"
 
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 };
@@ -265,6 +265,8 @@ static bool note_use(struct engine *e, struct guest_walk *g)
         if (!set_flags(e, g, &g->used[k], PTE_A | (last && g->access == ACCESS_WRITE ? PTE_D : 0)))
             return false;
     }
+    for (int k = 0; is_xen(e) && k < g->count; k++)
+        xen_note_table(e, g->linear, g->used[k].hpa);
     for (int k = 0; k < g->count - 1; k++) {
         const struct used *u = &g->used[k];
         structure_insert(e, g->linear, u->shift, u->next.gpa, u->next.hpa, u->rights | (u->next.writable ? 0 : TLB_ROM));
@@ -293,7 +295,8 @@ static bool walk_tables(struct engine *e, struct guest_walk *g, struct walk *w)
         return false;
     uint32_t rights = g->rights | (g->bytes == 8 ? KEY_OF(g->entry) : 0);
     rights |= g->access == ACCESS_WRITE || g->entry & PTE_D ? TLB_DIRTY : 0;
-    rights |= g->entry & PTE_G && e->core->cr[4] & CR4_PGE ? TLB_GLOBAL : 0;
+    bool global = is_xen(e) ? g->linear >> 63 : g->entry & PTE_G && e->core->cr[4] & CR4_PGE;
+    rights |= global ? TLB_GLOBAL : 0;
     *w = (struct walk){.gpa = leaf_address(g) | (g->linear & ((1ull << g->shift) - 1)), .rights = rights, .shift = g->shift, .guest_shift = g->shift};
     return true;
 }

@@ -199,6 +199,11 @@ class Pcpu(MediaRegisters):
         """Events delivered through guests' IDTs so far; each took a cycle."""
         return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
 
+    @property
+    def native(self) -> Any:
+        """The engine, for the binding layer."""
+        return self._native
+
     @cached_property
     def stops(self) -> "EngineStops":
         """Where the engine stops for a debugger."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmm.architectural_view import ArchitecturalView
 from vmm.devices.lapic import LocalApic
 from vmm.devices.platform import Board
+
+if TYPE_CHECKING:
+    from vmm.pv.xen.domain import XenPv
 
 _IF: Final = 1 << 9
 _MASK64: Final = (1 << 64) - 1
@@ -36,6 +39,8 @@ class Sleeper(ArchitecturalView):
     """The waking and sleeping half of a virtual CPU."""
 
     board: Board
+    domain: "XenPv | None"
+    index: int
     lapic: LocalApic
     activity: Activity
     look_for_events: bool
@@ -75,6 +80,8 @@ class Sleeper(ArchitecturalView):
         if self.activity is Activity.HALTED and (self.kicked or self.has_wake_event()):
             self.kicked = False
             self.start_waiting(Activity.RUNNING)
+            if self.domain is not None:
+                self.domain.woke(self.index)
         elif self.is_waiting() and self.has_wake_event():
             self.end_wait(_INTERRUPTED)
 
@@ -93,6 +100,15 @@ class Sleeper(ArchitecturalView):
         mask = _MASK64 if self.code_bits() == 64 else _MASK64 >> 32
         self.regs.rax = result & mask
         self.start_waiting(Activity.RUNNING)
+
+    def park(self) -> None:
+        """Take it out of service, until it is started again."""
+        self.activity = Activity.WAIT_FOR_SIPI
+
+    def unpark(self) -> None:
+        """Start it, if it is out of service."""
+        if self.activity is Activity.WAIT_FOR_SIPI:
+            self.start_waiting(Activity.RUNNING)
 
     def wait_for_page(self, page: int) -> None:
         """It met memory that is swapped out."""
@@ -134,4 +150,6 @@ class Sleeper(ArchitecturalView):
 
     def has_wake_event(self) -> bool:
         """Whether something came that ends HLT."""
+        if self.domain is not None:
+            return self.domain.may_wake(self.index)
         return self.nmi_pending or (bool(self.regs.rflags & _IF) and self.lapic.interrupt_pending())

@@ -18,6 +18,7 @@ from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
 from vmm.frequency import frequency_plan
+from vmm.pv_options import refuse_for_pv
 from vmm.schedule import PCPUS_MAX, SchedOptions, check_machine
 from vmm.trace_options import TraceFile
 
@@ -122,6 +123,7 @@ class Config:
     initrds: tuple[Module, ...] = ()
     kernel_entry: KernelEntry = KernelEntry.AUTO
     kaslr: int | None = None
+    pv_identity: bool = False
     disks: tuple[Disk, ...] = ()
     net: tuple[Any, ...] = ()
     console: Console = Console.SERIAL
@@ -227,8 +229,12 @@ def _check_built(config: Config) -> None:
     """Refuse, in one sentence, what a later version does."""
     if config.apicv and config.technique is not Technique.VTX:
         raise UsageError(f"--apicv is VT-x's; leave it out with --technique {config.technique}")
-    if config.technique not in (Technique.VTX, Technique.TRAP):
+    if config.technique is Technique.SVM:
         raise NotBuiltError(f"--technique {config.technique} is not built yet; use vtx or trap")
+    if config.technique is Technique.PV:
+        refuse_for_pv(config)
+    elif config.pv_identity:
+        raise UsageError("--pv-identity is for --technique pv; leave it out")
     if config.timing is Timing.DETAILED:
         raise NotBuiltError(f"--timing {config.timing} is not built yet; use cycle or fast")
 

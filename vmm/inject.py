@@ -53,6 +53,11 @@ def deliver_pending(vcpu: "Vcpu", has_interrupt: Callable[[], bool] | None = Non
             hook(vcpu)
 
 
+def looked(vcpu: "Vcpu") -> None:
+    """Nothing to do: the engine makes a Xen PV guest's upcalls by itself."""
+    vcpu.look_for_events = False
+
+
 def open_window(vcpu: "Vcpu", window: int) -> None:
     """Ask for an exit as soon as the guest can take the event; until then nobody need look."""
     vcpu.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= window

@@ -11,16 +11,22 @@ from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.state import GPR_NAMES
 from vmm.activity import Activity
 from vmm.apicv import pages_for_apics
+from vmm.boot.files import plan_for
 from vmm.boot.memmap import ram_slots
 from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
-from vmm.config import Config, Mmu
+from vmm.config import Config, Mmu, Technique
+from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
+from vmm.pv.dialect import Machine
+from vmm.pv.roster import Roster, build_roster
 from vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
     from vmm.memory.shadow.tables import ShadowTables
+    from vmm.pv.xen.domain import XenPv
+    from vmm.vm import VM
 
 _PE, _PG, _ET, _NE, _PAE = 1, 1 << 31, 1 << 4, 1 << 5, 1 << 5
 _LONG_EFER: Final = 1 << 8 | 1 << 10
@@ -57,6 +63,49 @@ def shadows_of(memory: GuestMemory, pcpu: Pcpu) -> "ShadowTables | None":
     from vmm.memory.shadow.tables import shadow_tables_of
 
     return shadow_tables_of(memory, pcpu)
+
+
+def foundations(config: Config) -> tuple[BootPlan, GuestMemory]:
+    """Plan the boot and allocate memory: a PC's, or a Xen PV domain's."""
+    if config.technique is Technique.PV:
+        from vmm.domain import pv_memory, pv_plan  # few runs need it
+
+        return pv_plan(config), pv_memory(config)
+    return plan_for(config), make_memory(config)
+
+
+def dialects_for(vm: "VM") -> Roster:
+    """Return the dialects that a guest is offered; a Xen PV domain is its own, made later."""
+    clock, c = vm.clock, vm.config
+    if c.technique is Technique.PV:
+        return Roster()
+    hz = clock.tsc_hz or clock.frequency, vm.model.crystal_hz
+    machine = Machine(vm.memory, clock, DEFAULT_EPOCH, *hz, c.cpus, c.seed, vm.console)
+    return build_roster(c.dialects, machine, apicv=c.apicv)
+
+
+def domain_of(vm: "VM") -> "XenPv | None":
+    """Return the Xen PV domain that the VM is to be, if it is to be one."""
+    if vm.config.technique is not Technique.PV:
+        return None
+    from vmm.domain import make_domain
+
+    return make_domain(vm)
+
+
+def place(vm: "VM") -> BootPlan:
+    """Put firmware and image into memory, and the first vCPU where it starts."""
+    if vm.domain is not None:
+        from vmm.domain import start_domain
+
+        plan = load(vm.plan, vm.memory)
+        start_domain(vm, vm.domain)
+        return plan
+    for at, data in vm.peripherals.firmware():
+        vm.memory.write(at, data)
+    plan = load(vm.plan, vm.memory)  # after the firmware, as on a PC
+    start(vm.vcpus[0], plan.start)
+    return plan
 
 
 def load(plan: BootPlan, memory: GuestMemory) -> BootPlan:

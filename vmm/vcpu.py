@@ -16,7 +16,7 @@ from vmm.controls import set_controls
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
 from vmm.exits.table import handlers_of
-from vmm.inject import deliver_pending
+from vmm.inject import deliver_pending, looked
 from vmm.memory.guest import GuestMemory
 from vmm.memory.pager import Pager
 from vmm.outcome import Outcome
@@ -25,6 +25,7 @@ from vmm.watchers import Watchers
 
 if TYPE_CHECKING:
     from vmm.memory.shadow.tables import ShadowTables
+    from vmm.pv.xen.domain import XenPv
     from vmm.technique.shadow import Shadow
 
 Enter = Callable[[int], Exit]
@@ -56,6 +57,8 @@ class Surroundings:
     traps: bool = False
     """Whether the guest is held by the trap technique."""
     apic_hardware: ApicHardware | None = None
+    domain: "XenPv | None" = None
+    """What the guest is a virtual CPU of under Xen PV."""
 
 
 class Vcpu(DialectView):
@@ -84,16 +87,21 @@ class Vcpu(DialectView):
         self.vmcs = Vmcs()
         self.regs = self.vmcs.registers
         self.shadow = self._make_shadow(around)
+        self.domain = around.domain
         self._entries: dict[int, tuple[Enter, Enter]] = {}
         self.enter, self.skip_and_enter = self._ways_in()
-        self.handlers: Final = handlers_of(shadows=self.shadow is not None, traps=around.traps)
+        self.handlers: Final = handlers_of(
+            shadows=self.shadow is not None, traps=around.traps, pv=self.domain is not None
+        )
         self.cpuid_answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.lapic = around.board.lapics[index]
         self.lapic.timer.tsc = self.tsc
         self.apicv: VirtualApic | None = None
         if around.apic_hardware is not None:
             self.apicv = VirtualApic(around.apic_hardware, index, self.vmcs, self.lapic)
-        self.deliver_pending: Final = deliver_virtual if self.apicv else deliver_pending
+        self.deliver_pending: Final = (
+            deliver_virtual if self.apicv else looked if self.domain else deliver_pending
+        )
         self.reset()
 
     def _make_shadow(self, around: Surroundings) -> "Shadow | None":
@@ -109,7 +117,8 @@ class Vcpu(DialectView):
     def reset(self) -> None:
         """Power-up: registers, controls, nothing pending."""
         self.vmcs.reset()
-        set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
+        if self.domain is None:  # whose guests know no VT-x
+            set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
         if self.shadow is not None:
             self.shadow.prepare()
         if self.apicv is not None:

@@ -10,12 +10,10 @@ from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
 from vmm.apicv import NEEDED, ApicHardware
-from vmm.boot.files import plan_for
 from vmm.config import Config, Technique, Wakeup
 from vmm.controls import refuse_lacking, write_msr_bitmap
 from vmm.devices.governor import Governor
 from vmm.devices.platform import Board, Outputs, build_board
-from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.host.input import HostInput, WaitIdle, nothing
 from vmm.host.output import Console
@@ -25,10 +23,16 @@ from vmm.memory.pager import Pager
 from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.processor import make_clock, make_machine
-from vmm.pv.dialect import Machine
-from vmm.pv.roster import Roster, build_roster
 from vmm.sched.build import Scheduler, build_scheduler
-from vmm.start import load, make_memory, model_of, shadows_of, start, wake_long
+from vmm.start import (
+    dialects_for,
+    domain_of,
+    foundations,
+    model_of,
+    place,
+    shadows_of,
+    wake_long,
+)  # fmt: skip
 from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
@@ -38,6 +42,7 @@ from vmm.virtual import VirtualMemory
 from vmm.watchers import Decorator, Watchers
 
 if TYPE_CHECKING:
+    from vmm.pv.xen.domain import XenPv
     from vmm.virtio.balloon import Balloon
 
 SHOWN_EXITS: Final = 5  # in the message of a stop
@@ -68,13 +73,14 @@ class VM:
     ) -> None:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
-        self.plan = plan_for(self.config)
+        self.plan, memory = foundations(self.config)
         self.model: Final = model_of(self.config.cpu_model)
         self.clock: Final = make_clock(self.config, self.model)
-        self.memory: Final = make_memory(self.config)
+        self.memory: Final = memory
+        self.domain: XenPv | None = None
         self.pager: Final = Pager(self.clock, self.memory)
         self.console: Final = Console(serial_output)
-        self.dialects: Final = self._make_dialects()
+        self.dialects = dialects_for(self)
         self.watchers: Final = Watchers(self.dialects.watchers)
         self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
@@ -104,16 +110,14 @@ class VM:
         write_msr_bitmap(self.memory, self.model.features)
         self.board = self._make_board()
         self.peripherals.plug(self.board, self.memory, self.clock)
+        self.domain = domain_of(self)
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler: Scheduler = build_scheduler(
             self.vcpus, self.board, self.clock, self.config.sched, self.config.pcpus,
             stopped=self.pauses, idle=self._idle, numa=self.config.numa,
         )  # fmt: skip
-        for at, data in self.peripherals.firmware():
-            self.memory.write(at, data)
-        self.plan = load(self.plan, self.memory)  # after the firmware, as on a PC
-        start(self.vcpus[0], self.plan.start)
+        self.plan = place(self)
         self._power_on = self.snapshot()
 
     def _make_board(self) -> Board:
@@ -122,7 +126,7 @@ class VM:
             debug=self.console.write,
             debug_exit=lambda value: self.stop(StopReason.DEBUG_EXIT, value=value),
             poweroff=lambda: self.stop(StopReason.POWEROFF),
-            reset=self._reset,
+            reset=self.reset,
             invalidate=lambda _gpa: self.pcpu.flush_tlb(),
             nmi=lambda cpu: self.vcpus[cpu].request_nmi(),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
@@ -155,16 +159,12 @@ class VM:
             lambda index: self.scheduler.give_turn(index), lambda: self.scheduler.yield_turn(),
             shadows_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
+            self.domain,
         )  # fmt: skip
         vcpus = [Vcpu(index, around) for index in range(self.config.cpus)]
         self.dialects.attach(list(vcpus))
         self.pager.arrived += [*(vcpu.page_arrived for vcpu in vcpus), *self.dialects.page_ready]
         return vcpus
-
-    def _make_dialects(self) -> Roster:
-        hz, c = (self.clock.tsc_hz or self.clock.frequency, self.model.crystal_hz), self.config
-        machine = Machine(self.memory, self.clock, DEFAULT_EPOCH, *hz, c.cpus, c.seed, self.console)
-        return build_roster(c.dialects, machine, apicv=c.apicv)
 
     # ---- running ----
 
@@ -270,7 +270,8 @@ class VM:
 
     def _receive(self, data: bytes) -> None:
         """Take what is typed."""
-        (self.peripherals.outside.terminal or self.board).receive(data)
+        terminal = self.domain.console if self.domain else self.peripherals.outside.terminal
+        (terminal or self.board).receive(data)
 
     @property
     def balloon(self) -> "Balloon":
@@ -309,7 +310,8 @@ class VM:
         ends = self.is_stopped() or self.pcpu.pace.is_used_up()
         return ends or self.interrupted is not None or self._woken
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """End the run by a reset, or start again if `--no-reboot` is not given."""
         self._reset_requested = True
         self.stop(StopReason.RESET)
 

@@ -74,7 +74,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"technique": "pv"}, {"technique": "svm"}, {"timing": "detailed"},
+        {"technique": "svm"}, {"timing": "detailed"},
     ],
 )  # fmt: skip
 def test_not_built_yet(options: dict[str, Any]) -> None:

@@ -167,7 +167,7 @@ def test_on_a_terminal_what_is_typed_is_echoed_by_the_guest(tmp_path: Path) -> N
 
 
 def test_limits_and_memory_are_refused_in_one_line(image: Path) -> None:
-    for words in (("--memory", "12X"), ("--max-cycles", "0"), ("--technique", "pv")):
+    for words in (("--memory", "12X"), ("--max-cycles", "0"), ("--technique", "svm")):
         done = ring1(image, *words)
         assert done.returncode == 64
         assert len(done.stderr.splitlines()) == 1

@@ -82,4 +82,6 @@ class BootPlan:
     placements: tuple[Placement, ...]
     start: StartState
     symbols_source: bytes | None = None
+    pv_pages: tuple[int, int] = (0, 0)
+    """Of a Xen PV guest: the machine frames of its xenstore and console pages."""
     slide: tuple[int, int] = (0, 0)

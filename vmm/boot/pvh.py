@@ -64,10 +64,10 @@ def _all_notes(image: ElfImage) -> Iterator[tuple[bytes, int, bytes]]:
     for index, row in enumerate(image.program_headers):
         if row["p_type"] == "PT_NOTE":
             blob = image.slice(row["p_offset"], row["p_filesz"], f"note segment {index}")
-            yield from _notes(blob, 8 if row["p_align"] == 8 else 4)
+            yield from notes_in(blob, 8 if row["p_align"] == 8 else 4)
 
 
-def _notes(blob: bytes, align: int) -> Iterator[tuple[bytes, int, bytes]]:
+def notes_in(blob: bytes, align: int) -> Iterator[tuple[bytes, int, bytes]]:
     """Yield (name, type, description) of well-formed notes; stop at the first that is not."""
     at = 0
     while at + _NOTE.size <= len(blob):

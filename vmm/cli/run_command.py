@@ -82,6 +82,10 @@ def run(
     kaslr: Annotated[
         str | None, _text("--kaslr", "SEED", "Shift the unpacked kernel, by this seed [off].")
     ] = None,
+    pv_identity: Annotated[
+        bool,
+        typer.Option("--pv-identity", help="Under pv: machine frames numbered as the guest's own."),
+    ] = False,
     disk: Annotated[list[str] | None, _text("--disk", "F[,readonly]", _DISK)] = None,
     net: Annotated[list[str] | None, _text("--net", "user|socket[,...]", _NET)] = None,
     console: Annotated[

@@ -27,7 +27,7 @@ _NEEDS: Final[dict[int, str]] = {
     Msr.IA32_PRED_CMD: "spec_ctrl",
     Msr.IA32_ARCH_CAPABILITIES: "arch_capabilities",
 }
-_SPECULATION: Final = (Msr.IA32_SPEC_CTRL, Msr.IA32_PRED_CMD, Msr.IA32_ARCH_CAPABILITIES)
+SPECULATION: Final = (Msr.IA32_SPEC_CTRL, Msr.IA32_PRED_CMD, Msr.IA32_ARCH_CAPABILITIES)
 _IBPB: Final = 1  # the one command of IA32_PRED_CMD
 
 # Registers that hold what was written, and what they hold at reset; writes must fit the mask.
@@ -75,7 +75,7 @@ def _refuse(vcpu: "Vcpu", what: str) -> Outcome:
 
 def _read(vcpu: "Vcpu", number: int) -> int | None:
     if number in _APIC:
-        return vcpu.lapic.read_msr(number) if _has(vcpu, number) else None
+        return vcpu.lapic.read_msr(number) if has_msr(vcpu, number) else None
     if number == Msr.IA32_TSC:
         return vcpu.tsc()
     if number == Msr.EFER:
@@ -83,9 +83,9 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
     if number == Msr.IA32_CR_PAT:
         return vcpu.vmcs[Field.GUEST_IA32_PAT]
     if number == Msr.IA32_TSC_ADJUST:
-        return vcpu.msrs.get(number, 0) if _has(vcpu, number) else None
-    if number in _SPECULATION:
-        return _read_speculation(vcpu, number) if _has(vcpu, number) else None
+        return vcpu.msrs.get(number, 0) if has_msr(vcpu, number) else None
+    if number in SPECULATION:
+        return read_speculation(vcpu, number) if has_msr(vcpu, number) else None
     if number in _PLAIN:
         return vcpu.msrs.get(number, _PLAIN[number][0])
     if number in _CONSTANT:
@@ -96,7 +96,7 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
 def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     if number in _APIC:
         vcpu.look_for_events = True
-        return _has(vcpu, number) and vcpu.lapic.write_msr(number, value)
+        return has_msr(vcpu, number) and vcpu.lapic.write_msr(number, value)
     if number == Msr.IA32_TSC:
         return _move_tsc(vcpu, value - vcpu.tsc())
     if number == Msr.EFER:
@@ -104,9 +104,9 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     if number == Msr.IA32_CR_PAT:
         return _write_pat(vcpu, value)
     if number == Msr.IA32_TSC_ADJUST:
-        return _has(vcpu, number) and _move_tsc(vcpu, value - vcpu.msrs.get(number, 0))
-    if number in _SPECULATION:
-        return _has(vcpu, number) and _write_speculation(vcpu, number, value)
+        return has_msr(vcpu, number) and _move_tsc(vcpu, value - vcpu.msrs.get(number, 0))
+    if number in SPECULATION:
+        return has_msr(vcpu, number) and write_speculation(vcpu, number, value)
     if number in _PLAIN:
         return _write_plain(vcpu, number, value)
     if number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE):
@@ -114,7 +114,7 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     return vcpu.dialects.write_msr(vcpu, number, value)
 
 
-def _has(vcpu: "Vcpu", number: int) -> bool:
+def has_msr(vcpu: "Vcpu", number: int) -> bool:
     """Whether CPUID tells of the feature that an MSR belongs to."""
     feature = _NEEDS.get(number)
     return feature is None or feature in vcpu.cpuid.model.features
@@ -123,7 +123,7 @@ def _has(vcpu: "Vcpu", number: int) -> bool:
 def _move_tsc(vcpu: "Vcpu", distance: int) -> bool:
     """Writing the TSC or IA32_TSC_ADJUST moves both ("Time-Stamp Counter Adjustment")."""
     vcpu.write_tsc(vcpu.tsc() + distance & _MASK64)
-    if _has(vcpu, Msr.IA32_TSC_ADJUST):
+    if has_msr(vcpu, Msr.IA32_TSC_ADJUST):
         old = vcpu.msrs.get(Msr.IA32_TSC_ADJUST, 0)
         vcpu.msrs[Msr.IA32_TSC_ADJUST] = old + distance & _MASK64
     vcpu.look_for_events = True
@@ -131,13 +131,14 @@ def _move_tsc(vcpu: "Vcpu", distance: int) -> bool:
     return True
 
 
-def _read_speculation(vcpu: "Vcpu", number: int) -> int | None:
+def read_speculation(vcpu: "Vcpu", number: int) -> int | None:
+    """Return one of SPECULATION; None: it cannot be read."""
     if number == Msr.IA32_ARCH_CAPABILITIES:
         return arch_capabilities(vcpu.cpuid.model.immunities)
     return vcpu.msrs.get(number, 0) if number == Msr.IA32_SPEC_CTRL else None
 
 
-def _write_speculation(vcpu: "Vcpu", number: int, value: int) -> bool:
+def write_speculation(vcpu: "Vcpu", number: int, value: int) -> bool:
     """Keep IA32_SPEC_CTRL; a barrier by IA32_PRED_CMD has nothing to hold back."""
     if number == Msr.IA32_SPEC_CTRL and not value & ~spec_ctrl_mask(vcpu.cpuid.model.features):
         vcpu.msrs[number] = value

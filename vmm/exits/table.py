@@ -82,12 +82,16 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
 }
 
 
-def handlers_of(*, shadows: bool, traps: bool) -> dict[int, Handler]:
-    """Return the table for a guest: under EPT, with shadowed page tables, or deprivileged.
+def handlers_of(*, shadows: bool, traps: bool, pv: bool = False) -> dict[int, Handler]:
+    """Return the table for a guest: under EPT, with shadowed page tables, deprivileged, Xen PV.
 
     Under the trap technique operations stand above the exit reasons. What is not used is not
     imported: that is much of a start.
     """
+    if pv:
+        from vmm.exits.xen import HANDLERS as XEN
+
+        return XEN
     if traps:
         from vmm.exits.trapped.table import HANDLERS as TRAPPED
 

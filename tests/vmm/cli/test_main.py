@@ -41,7 +41,6 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--timeout", "-1"], "--timeout"),
         (["run", "--max-cycles", "0"], "--max-cycles"),
         (["run", "--technique", "magic"], "magic"),
-        (["run", "--technique", "pv"], "not built yet"),
         (["run", "--technique", "svm"], "not built yet"),
         (["run", "--timing", "detailed"], "not built yet"),
         (["run", "--dialect", "xen"], "not built yet"),

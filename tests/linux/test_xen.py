@@ -1,0 +1,43 @@
+"""Debian's generic kernel, unmodified, as a Xen PV domain."""
+
+from typing import Any
+
+import pytest
+
+from tests.linux.guests import PROMPT, Boot, Console
+from tests.linux.test_boot import answers_a_nonce
+
+PV: dict[str, Any] = {
+    "technique": "pv", "memory": "512M", "cmdline": "console=hvc0 cryptomgr.notests",
+    "dialects": None,
+}  # fmt: skip
+
+
+def test_the_generic_kernel_answers_a_nonce_on_the_pv_console(generic: Boot) -> None:
+    text = answers_a_nonce(generic, **PV)
+    assert "Hypervisor detected: Xen PV" in text
+    assert "Booting kernel on Xen" in text or "Booting paravirtualized kernel on Xen" in text
+
+
+def run_to_the_prompt(generic: Boot, **options: Any) -> tuple[int, int, list[tuple[int, int]]]:
+    console = Console([])
+    with generic.vm(console, **PV, **options) as vm:
+        console.steps.append((PROMPT, lambda: vm.interrupt("interrupted")))
+        result = vm.run()
+        domain = vm.domain
+        assert domain is not None
+        found, first = domain.engine.audit()
+        assert not found, first
+        assert not domain.unknown
+        hashes = [(breach.rule, breach.address) for breach in domain.engine.breaches()]
+    assert not console.steps, console.text[-2000:]
+    return result.instructions, result.cycles, hashes
+
+
+@pytest.mark.slow
+def test_a_permuted_and_an_identity_machine_memory_take_the_same_instructions(
+    generic: Boot,
+) -> None:
+    permuted, identity = (run_to_the_prompt(generic, pv_identity=i) for i in (False, True))
+    assert permuted[:2] == identity[:2]
+    assert permuted[2] == identity[2] == []

@@ -1,0 +1,1 @@
+"""Xen PV's domain builder: what a PV kernel finds when it starts."""

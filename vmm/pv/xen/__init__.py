@@ -1,0 +1,1 @@
+"""Xen PV: what the hypervisor and its first domain do in software for a PV guest."""

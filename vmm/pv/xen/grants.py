@@ -1,0 +1,166 @@
+"""Grant tables (public/grant_table.h): which frames the guest lets back ends use.
+
+The guest writes entries into shared frames: version 1 has 8 bytes an entry (flags, domain, frame),
+version 2 16 bytes and the status words apart. Back ends take a frame for as long as they use it;
+its entry shows that, and its page-frame type is held.
+"""
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from hwmodel.cpu.xen import XenEngine
+from vmm.pv.xen.abi import BACKEND_DOMID, PAGE, Errno, is_self
+from vmm.pv.xen.guest import GuestCpu
+from vmm.pv.xen.shared import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OKAY, GENERAL_ERROR, BAD_DOMAIN, BAD_GNTREF = 0, -1, -2, -3
+PERMIT_ACCESS, READ_ONLY, READING, WRITING = 1, 1 << 2, 1 << 3, 1 << 4
+_TYPE_MASK: Final = 3
+MAX_FRAMES: Final = 32
+STATUS_FRAMES: Final = 32  # behind them
+_ENTRY: Final = {1: Struct("<HHI"), 2: Struct("<HH4xQ")}
+_SETUP: Final = Struct("<H2xIh6xQ")
+_QUERY: Final = Struct("<H2xIIh2x")
+_STATUS: Final = Struct("<IHhQ")
+_VERSION: Final = Struct("<H2xI")
+_COMMANDS: Final = {0: 32, 1: 24, 3: 4, 4: 16, 5: 40, 7: 32}
+"""Operations on other domains' grants, and the bytes of their arguments."""
+_STATUS_AT: Final = {0: 16, 1: 20, 3: 2, 4: 14, 5: 36, 7: 28}
+
+
+class GrantTable:
+    """The guest's table: its hypercalls, and what back ends ask of it."""
+
+    def __init__(self, shared: Shared, engine: XenEngine, first: int) -> None:
+        """`first` is the first of the frames in machine memory that hold it."""
+        self._shared: Final = shared
+        self._engine: Final = engine
+        self._first: Final = first
+        self.version = 1
+        self.frames = 1
+        self.stale: list[int] = []
+        """For the referee: grants that a back end was told of and could not use."""
+        self._operations: Final[dict[int, Callable[[GuestCpu, int], int]]] = {
+            2: self._setup, 6: self._query, 8: self._set_version, 9: self._get_status,
+            10: self._get_version,
+        }  # fmt: skip
+
+    def __call__(self, cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+        """HYPERVISOR_grant_table_op(command, arguments, count)."""
+        command, at, count = arguments[0] & 0xFFFF_FFFF, arguments[1], arguments[2] & 0xFFFF_FFFF
+        operation = self._operations.get(command)
+        if operation is None:
+            return self._of_others(cpu, command, at, count)
+        if command in (2, 6) and count != 1:
+            return -Errno.INVAL
+        return operation(cpu, at)
+
+    def _of_others(self, cpu: GuestCpu, command: int, at: int, count: int) -> int:
+        """Map, unmap, copy, transfer: no other domain lets this one use a frame."""
+        if command not in _COMMANDS:
+            return -Errno.NOSYS
+        size = _COMMANDS[command]
+        for number in range(min(count, 4096)):
+            place = at + number * size
+            cpu.read(place, size)
+            cpu.write(place + _STATUS_AT[command], BAD_DOMAIN.to_bytes(2, "little", signed=True))
+        return 0
+
+    def _setup(self, cpu: GuestCpu, at: int) -> int:
+        domain, count, _, frames = cpu.unpack(_SETUP, at)
+        status = OKAY if is_self(domain) else BAD_DOMAIN
+        if status == OKAY and count > MAX_FRAMES:
+            status = GENERAL_ERROR
+        if status == OKAY:
+            self.frames = max(self.frames, count)
+            listed = (self._first + n for n in range(count))
+            cpu.write(frames, b"".join(mfn.to_bytes(8, "little") for mfn in listed))
+        cpu.write(at + 8, status.to_bytes(2, "little", signed=True))
+        return 0
+
+    def _query(self, cpu: GuestCpu, at: int) -> int:
+        domain, *_ = cpu.unpack(_QUERY, at)
+        status = OKAY if is_self(domain) else BAD_DOMAIN
+        cpu.write(at, _QUERY.pack(domain, self.frames, MAX_FRAMES, status))
+        return 0
+
+    def _set_version(self, cpu: GuestCpu, at: int) -> int:
+        version = int.from_bytes(cpu.read(at, 4), "little")
+        if version not in _ENTRY:
+            return -Errno.INVAL
+        if version != self.version:
+            for number in range(self.frames):
+                self._shared.store((self._first + number) * PAGE, bytes(PAGE))
+        self.version = version
+        cpu.write(at, version.to_bytes(4, "little"))
+        return 0
+
+    def _get_status(self, cpu: GuestCpu, at: int) -> int:
+        count, domain, _, frames = cpu.unpack(_STATUS, at)
+        status = OKAY if is_self(domain) else BAD_DOMAIN
+        if status == OKAY and (self.version != 2 or count > STATUS_FRAMES):
+            status = GENERAL_ERROR
+        if status == OKAY:
+            listed = (self._first + MAX_FRAMES + n for n in range(count))
+            cpu.write(frames, b"".join(mfn.to_bytes(8, "little") for mfn in listed))
+        cpu.write(at + 6, status.to_bytes(2, "little", signed=True))
+        return 0
+
+    def _get_version(self, cpu: GuestCpu, at: int) -> int:
+        domain, _ = cpu.unpack(_VERSION, at)
+        if not is_self(domain):
+            return -Errno.SRCH
+        cpu.write(at + 4, self.version.to_bytes(4, "little"))
+        return 0
+
+    # ---- back ends ----
+
+    def take(self, reference: int, *, writable: bool) -> int | None:
+        """Return the machine address of a granted frame, held until `give_back`; None: no grant."""
+        entry = self._entry(reference)
+        if entry is None:
+            self._refuse(reference)
+            return None
+        flags, domain, mfn = entry
+        wrong = flags & _TYPE_MASK != PERMIT_ACCESS or domain != BACKEND_DOMID
+        if wrong or (writable and flags & READ_ONLY):
+            self._refuse(reference)
+            return None
+        if not self._engine.hold(mfn, writable=writable):
+            self._refuse(reference)
+            return None
+        self._mark(reference, flags | READING | (WRITING if writable else 0))
+        return mfn * PAGE
+
+    def give_back(self, reference: int, address: int, *, writable: bool) -> None:
+        """End the use of a frame that `take` gave."""
+        self._engine.drop(address // PAGE, writable=writable)
+        if entry := self._entry(reference):
+            self._mark(reference, entry[0] & ~(READING | WRITING))
+
+    def _refuse(self, reference: int) -> None:
+        self.stale = [*self.stale[-63:], reference]
+
+    def _place(self, reference: int) -> int | None:
+        size = _ENTRY[self.version].size
+        if not 0 < reference * size < self.frames * PAGE:
+            return None
+        return self._first * PAGE + reference * size
+
+    def _entry(self, reference: int) -> tuple[int, int, int] | None:
+        place, layout = self._place(reference), _ENTRY[self.version]
+        if place is None:
+            return None
+        flags, domain, mfn = layout.unpack(self._shared.load(place, layout.size))
+        return flags, domain, mfn
+
+    def _mark(self, reference: int, flags: int) -> None:
+        place = self._place(reference)
+        if place is not None and self.version == 1:
+            self._shared.write(place, 2, flags)
+        elif place is not None:
+            status = (self._first + MAX_FRAMES) * PAGE + 2 * reference
+            self._shared.write(status, 2, flags & (READING | WRITING))
