@@ -15,6 +15,7 @@ from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
 from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
+from hwmodel.cpu.pins import Pins
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.native import paging_model
 from hwmodel.mem.ram import PAGE, Ram
@@ -51,7 +52,7 @@ class Fault:
     gpa: int = 0
 
 
-class Pcpu(MediaRegisters):
+class Pcpu(MediaRegisters, Pins):
     """One physical CPU over `ram`. Cycles go to `clock`, which it alone advances."""
 
     def __init__(self, ram: Ram, clock: Clock, capabilities: Capabilities | None = None) -> None:
@@ -199,11 +200,6 @@ class Pcpu(MediaRegisters):
         """Events delivered through guests' IDTs so far; each took a cycle."""
         return lib.engine_counters(self._native).delivered  # type: ignore[no-any-return]
 
-    @property
-    def native(self) -> Any:
-        """The engine, for the binding layer."""
-        return self._native
-
     @cached_property
     def stops(self) -> "EngineStops":
         """Where the engine stops for a debugger."""
@@ -216,28 +212,6 @@ class Pcpu(MediaRegisters):
         from hwmodel.cpu.recording import Recorder
 
         return Recorder(self._native)
-
-    def raise_interrupt(self, vector: int | None) -> None:
-        """Let an external interrupt wait at this processor's pin; None takes it back."""
-        lib.engine_raise_interrupt(self._native, -1 if vector is None else vector)
-
-    def raise_nmi(self) -> None:
-        """Let an NMI wait at this processor's pin."""
-        lib.engine_raise_nmi(self._native)
-
-    def raise_init(self) -> None:
-        """Let an INIT wait at this processor's pin: a guest exits for it."""
-        lib.engine_raise_init(self._native)
-
-    def join(self, other: "Pcpu") -> None:
-        """Be another processor of the machine that `other` belongs to, before it runs anything.
-
-        Stores of one are seen by all, code is coherent, the dirty log is one, and what software
-        invalidates on one is invalidated on all. `other` has to live longer.
-        """
-        self.dirty_log.release()
-        lib.engine_join(self._native, other._native)  # noqa: SLF001  it is one of us
-        self.dirty_log = other.dirty_log[:]
 
     def idle(self, cycles: int) -> None:
         """Let time pass in which nobody can run."""

@@ -1,0 +1,38 @@
+"""What reaches a physical CPU from outside: interrupts, NMI and INIT at its own pins."""
+
+from typing import Any
+
+from hwmodel.cpu.unicorn import lib
+
+
+class Pins:
+    """The pins of one engine."""
+
+    _native: Any
+
+    @property
+    def native(self) -> Any:
+        """The engine, for the binding layer."""
+        return self._native
+
+    def raise_interrupt(self, vector: int | None) -> None:
+        """Let an external interrupt wait at this processor's pin; None takes it back."""
+        lib.engine_raise_interrupt(self._native, -1 if vector is None else vector)
+
+    def raise_nmi(self) -> None:
+        """Let an NMI wait at this processor's pin."""
+        lib.engine_raise_nmi(self._native)
+
+    def raise_init(self) -> None:
+        """Let an INIT wait at this processor's pin: a guest exits for it."""
+        lib.engine_raise_init(self._native)
+
+    def join(self, other: "Pcpu") -> None:
+        """Be another processor of the machine that `other` belongs to, before it runs anything.
+
+        Stores of one are seen by all, code is coherent, the dirty log is one, and what software
+        invalidates on one is invalidated on all. `other` has to live longer.
+        """
+        self.dirty_log.release()
+        lib.engine_join(self._native, other._native)  # noqa: SLF001  it is one of us
+        self.dirty_log = other.dirty_log[:]
