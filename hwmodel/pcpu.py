@@ -213,6 +213,16 @@ class Pcpu(MediaRegisters, Pins):
 
         return Recorder(self._native)
 
+    def join(self, other: "Pcpu") -> None:
+        """Be another processor of the machine that `other` belongs to, before it runs anything.
+
+        Stores of one are seen by all, code is coherent, the dirty log is one, and what software
+        invalidates on one is invalidated on all. `other` has to live longer.
+        """
+        self.dirty_log.release()
+        lib.engine_join(self._native, other._native)  # noqa: SLF001  it is one of us
+        self.dirty_log = other.dirty_log[:]
+
     def idle(self, cycles: int) -> None:
         """Let time pass in which nobody can run."""
         self.pass_time(Heading.IDLE, cycles)

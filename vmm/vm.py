@@ -9,6 +9,7 @@ from hwmodel.timing.clock import FOREVER
 from hwmodel.timing.ledger import Ledger
 from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Registers
+from vmm import start
 from vmm.apicv import NEEDED, ApicHardware
 from vmm.config import Config, Technique, Wakeup
 from vmm.controls import refuse_lacking, write_msr_bitmap
@@ -24,15 +25,6 @@ from vmm.outcome import Result, Stop, StopReason
 from vmm.peripherals import Peripherals
 from vmm.processor import make_clock, make_machine
 from vmm.sched.build import Scheduler, build_scheduler
-from vmm.start import (
-    dialects_for,
-    domain_of,
-    foundations,
-    model_of,
-    place,
-    shadows_of,
-    wake_long,
-)  # fmt: skip
 from vmm.state import ledger
 from vmm.state import snapshot as state
 from vmm.state.pages import PageKeeper
@@ -73,14 +65,14 @@ class VM:
     ) -> None:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
-        self.plan, memory = foundations(self.config)
-        self.model: Final = model_of(self.config.cpu_model)
+        self.plan, memory = start.foundations(self.config)
+        self.model: Final = start.model_of(self.config.cpu_model)
         self.clock: Final = make_clock(self.config, self.model)
         self.memory: Final = memory
         self.domain: XenPv | None = None
         self.pager: Final = Pager(self.clock, self.memory)
         self.console: Final = Console(serial_output)
-        self.dialects = dialects_for(self)
+        self.dialects = start.dialects_for(self)
         self.watchers: Final = Watchers(self.dialects.watchers)
         self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
@@ -110,14 +102,14 @@ class VM:
         write_msr_bitmap(self.memory, self.model.features)
         self.board = self._make_board()
         self.peripherals.plug(self.board, self.memory, self.clock)
-        self.domain = domain_of(self)
+        self.domain = start.domain_of(self)
         self.vcpus = self._make_vcpus()
         self.keeper = PageKeeper(self.memory, self.pcpu)
         self.scheduler: Scheduler = build_scheduler(
             self.vcpus, self.board, self.clock, self.config.sched, self.config.pcpus,
             stopped=self.pauses, idle=self._idle, numa=self.config.numa,
         )  # fmt: skip
-        self.plan = place(self)
+        self.plan = start.place(self)
         self._power_on = self.snapshot()
 
     def _make_board(self) -> Board:
@@ -131,7 +123,9 @@ class VM:
             nmi=lambda cpu: self.vcpus[cpu].request_nmi(),
             init=lambda cpu: self.vcpus[cpu].init_signal(),
             sipi=lambda cpu, vector: self.vcpus[cpu].startup(vector),
-            wake_long=lambda cpu, at: cpu < len(self.vcpus) and wake_long(self.vcpus[cpu], at),
+            wake_long=lambda cpu, at: (
+                cpu < len(self.vcpus) and start.wake_long(self.vcpus[cpu], at)
+            ),
             wake=lambda cpu: self.vcpus[cpu].wake(),
             unknown=lambda bus, at, _, w: self._note(bus, at, "write" if w else "read"),
         )
@@ -157,7 +151,7 @@ class VM:
             int(supported_cr4(model)), int(supported_efer(model)),
             self.watchers, self.stop, self.is_stopped, self._note, self.dialects, self.pager,
             lambda index: self.scheduler.give_turn(index), lambda: self.scheduler.yield_turn(),
-            shadows_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
+            start.shadows_of(self.memory, self.pcpu), self.config.technique is Technique.TRAP,
             ApicHardware(self.memory, self.pcpu, self.board.lapics) if self.config.apicv else None,
             self.domain,
         )  # fmt: skip
@@ -270,8 +264,8 @@ class VM:
 
     def _receive(self, data: bytes) -> None:
         """Take what is typed."""
-        terminal = self.domain.console if self.domain else self.peripherals.outside.terminal
-        (terminal or self.board).receive(data)
+        own = self.domain.console if self.domain else self.peripherals.outside.terminal
+        (own or self.board).receive(data)
 
     @property
     def balloon(self) -> "Balloon":
