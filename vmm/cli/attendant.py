@@ -35,7 +35,11 @@ _RECHECK_SECONDS = 0.05
 class Attendant:
     """A context manager; set ``interrupt`` and ``wake`` after construction, before the run."""
 
-    def __init__(self, timeout_seconds: float | None) -> None:
+    def __init__(
+        self, timeout_seconds: float | None, flush: "Callable[[], None]" = lambda: None
+    ) -> None:
+        """`flush` is called whenever the run looks for input, or waits: it shows what is held."""
+        self._flush = flush
         self.interrupt: Callable[[str], None] = lambda _reason: None
         self.wake: Callable[[], None] = lambda: None
         self.kind = classify(_STDIN)
@@ -88,6 +92,7 @@ class Attendant:
 
     def poll(self) -> bytes:
         """Return what has come in since the last call; never blocks."""
+        self._flush()
         with self._lock:
             data, self._received = bytes(self._received), bytearray()
             self._arrived.clear()
@@ -98,6 +103,7 @@ class Attendant:
 
         For an idle guest at a terminal; says whether something came.
         """
+        self._flush()
         return wait(seconds, [(self._arrived.descriptor, select.POLLIN), *descriptors])
 
     def _preload(self) -> None:

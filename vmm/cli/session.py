@@ -74,7 +74,7 @@ def run_session(
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
         door = outputs.enter_context(closing(listen(config))) if config.gdb else None
         began = time.monotonic()
-        attendant = Attendant(config.timeout)
+        attendant = Attendant(config.timeout, sink.flush)
         view = ScreenView(live=config.screen and attendant.interactive and os.isatty(1))
         hides_serial = (view.live or not looks.shows_serial) and config.serial_file is None
         with VM(
@@ -90,6 +90,7 @@ def run_session(
             sink.on_closed = lambda: vm.interrupt("interrupted")
             with _traced(vm, records), attendant, view.on(lambda: capture(vm)), looks.on(vm):
                 result = _run(vm, recorder) if door is None else serve(vm, door)
+            sink.flush()
             if config.screen and not sink.closed:
                 SerialSink(1).write(capture(vm).text().encode() + b"\n")
             wall_seconds = time.monotonic() - began
@@ -115,7 +116,7 @@ def replay_session(record: "Record", config: Config) -> int:
         )
         records = _record_file(config, outputs)
         sink = outputs.enter_context(closing(SerialSink.open(config.serial_file)))
-        began, attendant = time.monotonic(), Attendant(None)
+        began, attendant = time.monotonic(), Attendant(None, sink.flush)
         tape = Tape(record.entries, closed=True)
         with VM(
             config.image, config=config, serial_output=sink.write, log=_print_line, tape=tape
@@ -123,6 +124,7 @@ def replay_session(record: "Record", config: Config) -> int:
             attendant.interrupt = vm.interrupt
             with _traced(vm, records), attendant:
                 driver, result = run_driven(vm)
+            sink.flush()
             _print_message(result, vm, quiet=sink.closed)
             _write_statistics(config, result, time.monotonic() - began, report)
             if result.reason != "interrupted" or driver.tape.peek() is None:

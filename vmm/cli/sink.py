@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_HELD_MOST = 4096
+
+
 class SerialSink:
-    """Serial output to a file descriptor, unbuffered. A reader that went away is not an error.
+    """Serial output to a file descriptor. A reader that went away is not an error.
+
+    A line is written when it is complete; what is no whole line yet when ``flush()`` is called,
+    which is to be many times a second: a guest writes bytes, and a system call for each takes
+    longer than all else that is done about it.
 
     When the other side is gone, ``closed`` becomes True, ``on_closed`` is called once, and later
     bytes are dropped.
@@ -25,6 +32,7 @@ class SerialSink:
         self.descriptor = descriptor
         self.closed = False
         self.on_closed: Callable[[], None] = lambda: None
+        self._held = bytearray()
         self._owned = owned
 
     @classmethod
@@ -38,8 +46,16 @@ class SerialSink:
             raise UsageError(_unwritable("--serial-file", path, error)) from None
 
     def write(self, data: bytes) -> None:
-        """Write all of ``data``; wait for a slow reader, give up on one that is gone."""
-        view = memoryview(data)
+        """Take ``data``; write it if a line ends with it."""
+        self._held += data
+        if data[-1:] == b"\n" or len(self._held) >= _HELD_MOST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all that was taken; wait for a slow reader, give up on one that is gone."""
+        if not self._held:
+            return
+        view, self._held = memoryview(self._held), bytearray()
         while view and not self.closed:
             try:
                 view = view[os.write(self.descriptor, view) :]
@@ -54,9 +70,12 @@ class SerialSink:
                 self.on_closed()
 
     def close(self) -> None:
-        """Close a file that was opened here."""
-        if self._owned:
-            os.close(self.descriptor)
+        """Write what is left; close a file that was opened here."""
+        try:
+            self.flush()
+        finally:
+            if self._owned:
+                os.close(self.descriptor)
 
 
 class StatsFile:

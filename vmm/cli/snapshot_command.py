@@ -71,6 +71,7 @@ def run(
             driver.advance(Goal())
             result = vm.result
             assert result is not None
+            sink.flush()
             write_end(config, result, vm, time.monotonic() - began)
         return result.status
 

@@ -19,6 +19,9 @@ from vmm.errors import UsageError
 UnknownReport = Callable[[str, int, int, bool], None]
 """on_unknown(bus name, address, size, is it a write)."""
 
+Shortcut = Callable[[int], int]
+"""Takes the byte that would be written, returns the byte that is there; -1: ask in full."""
+
 REMEMBERED_UNKNOWN = 4096
 """A hostile guest can touch any number of addresses; we remember and report this many."""
 
@@ -64,6 +67,8 @@ class Bus:
         self.unknown: dict[int, int] = {}
         self.touched = True  # a device with events was accessed since somebody last cleared this
         self.stirred = True  # likewise: something that may have made or taken back an interrupt
+        self.shortcuts: dict[int, Shortcut] = {}
+        """Byte accesses that a device may answer at once; the key is port_key()."""
         self._bases: list[int] = []
         self._ranges: list[Range] = []  # all of them; the fixed ones are in _fixed too
         self._fixed: list[Range] = []
@@ -208,6 +213,11 @@ class Bus:
             self.unknown[address] = 1
             if self.on_unknown is not None:
                 self.on_unknown(self.name, address, size, write)
+
+
+def port_key(port: int, *, reads: bool) -> int:
+    """Return the exit qualification of a byte access by IN or OUT to the port in DX."""
+    return port << 16 | reads << 3
 
 
 def earliest(devices: Iterable[Timed]) -> int | None:

@@ -40,7 +40,7 @@ from vmm.boardmap import (
     WAKEUP_MAILBOX,
 )
 from vmm.devices.acpi_pm import SIZE, AcpiPm
-from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due
+from vmm.devices.bus import Bus, UnknownReport, earliest, fire_due, port_key
 from vmm.devices.debugcon import DebugConsole
 from vmm.devices.device import Clock, Device, State, Untimed
 from vmm.devices.emulated import EmulatedAccesses
@@ -331,6 +331,8 @@ def _register_standard(board: Board) -> None:
     ports.register(0x61, 1, board.pit, offset_base=4, width=1)
     ports.register(0x70, 2, board.rtc, width=1)
     ports.register(0x3F8, 8, board.serial, width=1)
+    ports.shortcuts[port_key(0x3F8, reads=False)] = board.serial.transmit
+    ports.shortcuts[port_key(0x3FD, reads=True)] = board.serial.poll_line
     ports.register(0x60, 1, board.keyboard, width=1)
     ports.register(0x64, 1, board.keyboard, offset_base=4, width=1)
     ports.register(VGA_PORT, PORTS, board.vga, width=1)

@@ -69,6 +69,9 @@ class Iir(IntEnum):
 CONNECTED = 0xB0
 """MSR of a port with a listening terminal: DCD, DSR, CTS."""
 
+_EMPTY = int(Lsr.THR_EMPTY | Lsr.IDLE)
+_LOOP, _THR_ENABLED = int(Mcr.LOOP), int(Ier.TRANSMITTER_EMPTY)
+_BYTES = tuple(bytes([value]) for value in range(256))
 _OUT2, _WIRED_IF = int(Mcr.OUT2), Mcr.OUT2 | Mcr.LOOP
 
 _SAVED = (
@@ -120,6 +123,18 @@ class Serial(LineOnly):
         """Write the byte register at `offset`."""
         self._writers[offset & 7](value & 0xFF)
         self._update()
+
+    def poll_line(self, _value: int) -> int:
+        """Return what LSR reads while nothing has come in, else -1: it changes nothing."""
+        return -1 if self._errors or self._fifo else _EMPTY
+
+    def transmit(self, value: int) -> int:
+        """Send `value` and return it, or -1 where a write to THR may do anything else."""
+        if self._lcr & 0x80 or self._mcr & _LOOP or self._ier & _THR_ENABLED:
+            return -1
+        self._output(_BYTES[value])
+        self._thr_pending = True
+        return value
 
     def receive(self, data: bytes) -> None:
         """Take input from the host; what the receiver cannot hold yet waits."""

@@ -17,6 +17,15 @@ _IN, _STRING = 1 << 3, 1 << 4
 def handle_io(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Decode the qualification ("Exit Qualification for I/O Instructions") and ask the bus."""
     qualification = vmexit.qualification
+    shortcut = vcpu.board.ports.shortcuts.get(qualification)
+    if shortcut is not None:
+        regs = vcpu.regs
+        rax = regs.rax
+        value = shortcut(rax & 0xFF)
+        if value >= 0:
+            if qualification & _IN:
+                regs.rax = rax & ~0xFF | value
+            return Outcome.STOP if vcpu.is_stopped() else Outcome.SKIP
     if qualification & _STRING:
         return emulate_instruction(vcpu, vmexit)
     size, port = (qualification & 7) + 1, qualification >> 16

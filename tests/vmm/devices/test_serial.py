@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -188,3 +189,31 @@ def test_break_is_seen_with_its_character(uart: Serial) -> None:
     uart.read(RBR, 1)
     assert uart.read(LSR, 1) & 0x10
     assert uart.read(RBR, 1) == 0
+
+
+def test_shortcuts_do_what_the_registers_do(clock: HandClock) -> None:
+    chance = random.Random(5)
+    full, short = bytearray(), bytearray()
+    levels: tuple[list[bool], list[bool]] = [], []
+    ours = Serial(clock, short.extend, levels[0].append)
+    judge = Serial(clock, full.extend, levels[1].append)
+    taken = 0
+    for _ in range(4000):
+        offset, value = chance.choice((0, 0, 0, 1, 2, 3, 4, 5, 5, 5)), chance.randrange(256)
+        if chance.random() < 0.05:
+            ours.receive(b"x")
+            judge.receive(b"x")
+        if chance.random() < 0.5:
+            quick = ours.poll_line(value) if offset == 5 else -1
+            taken += quick >= 0
+            assert (quick if quick >= 0 else ours.read(offset, 1)) == judge.read(offset, 1)
+        else:
+            value &= chance.choice((0, 0x0F, 0xFF))
+            if offset or ours.transmit(value) < 0:
+                ours.write(offset, 1, value)
+            else:
+                taken += 1
+            judge.write(offset, 1, value)
+        assert ours.save() == judge.save()
+    assert (short, taken > 100) == (full, True)
+    assert levels[0][-1] == levels[1][-1]
