@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from vmm.cli.benchmarks import cases, costs, loop, repeat, startup, tracing, walks
+from vmm.cli.benchmarks import cases, costs, linux, loop, repeat, startup, tracing, walks
 from vmm.cli.benchmarks.machines import qemu_missing
 from vmm.cli.benchmarks.row import Row
 from vmm.errors import UsageError
@@ -22,6 +22,7 @@ SECTIONS: dict[str, Section] = {
     "trace": tracing.measure,
     "tests": cases.measure,
     "startup": lambda runs, _percent: startup.measure(runs),
+    "linux": lambda runs, _percent: linux.measure(runs),
     "repeat": lambda _runs, _percent: repeat.measure(),
 }
 PEERS = ("qemu", "unicorn")

@@ -1,0 +1,92 @@
+"""Debian's cloud kernel to its shell, beside QEMU TCG: the same ELF, initrd and command line.
+
+Processor time of the whole process, start included, when the shell has written a line. Where the
+package cannot be had there is no row.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vmm.cli.benchmarks.machines import QEMU, qemu_missing
+from vmm.cli.benchmarks.row import Bound, Row, middle
+
+_MARKER = b"AT-THE-SHELL"
+_MEMORY, _WORDS = "256", "console=ttyS0"
+_LIMITS = {"fast": 1.0, "cycle": 1.3}
+
+
+def measure(runs: int) -> list[Row]:
+    """Return a row for each timing; medians of at most three runs, taken in turn."""
+    from vmm.cli.packages import PackageError
+
+    with TemporaryDirectory() as folder:
+        try:
+            files = _files(Path(folder))
+        except PackageError as error:
+            sys.stderr.write(f"ring1: no figures for Linux: {error}\n")
+            return []
+        programs = _programs(*files)
+        rounds = [
+            {name: _seconds(words) for name, words in programs.items()} for _ in range(min(runs, 3))
+        ]
+    return [_row(timing, middle(rounds)) for timing in _LIMITS]
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    """The ELF inside the kernel's image, and an initrd whose shell says so and waits."""
+    from vmm.boot.linux.bzimage import kernel_inside
+    from vmm.cli.demo import initramfs
+    from vmm.cli.initramfs import script_archive
+    from vmm.cli.kernels import Flavour, fetch_kernel
+
+    kernel = fetch_kernel(Flavour.CLOUD)
+    image, initrd = folder / "vmlinux", folder / "initrd"
+    image.write_bytes(kernel_inside(kernel.image.read_bytes()))
+    initrd.write_bytes(initramfs(kernel) + script_archive(f"echo {_MARKER.decode()}\n"))
+    return image, initrd
+
+
+def _programs(image: Path, initrd: Path) -> dict[str, list[str]]:
+    ours = [
+        sys.executable, "-m", "vmm", "run", str(image), "--initrd", str(initrd),
+        "--memory", f"{_MEMORY}M", "--cmdline", _WORDS,
+    ]  # fmt: skip
+    programs = {timing: [*ours, "--timing", timing] for timing in _LIMITS}
+    if qemu_missing() is None:
+        programs["qemu"] = [
+            QEMU, "-accel", "tcg,thread=single", "-M", "microvm,acpi=off", "-m", _MEMORY,
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-serial", "stdio", "-kernel", str(image), "-initrd", str(initrd), "-append", _WORDS,
+        ]  # fmt: skip
+    return programs
+
+
+def _seconds(words: list[str]) -> float:
+    """Run until the marker is said; processor seconds of the process by then."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    said = b""
+    with subprocess.Popen(
+        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        while _MARKER not in said and (data := os.read(process.stdout.fileno(), 4096)):
+            said = said[-64:] + data
+        seconds = time.clock_gettime((~process.pid << 3) | 2) if _MARKER in said else float("nan")
+        process.kill()
+    return seconds
+
+
+def _row(timing: str, seconds: dict[str, float]) -> Row:
+    peers = {"qemu": seconds["qemu"]} if "qemu" in seconds else {}
+    bounds = [
+        Bound(peer, seconds[timing] / value, _LIMITS[timing]) for peer, value in peers.items()
+    ]
+    return Row(
+        "linux", f"Debian's cloud kernel to its shell, --timing {timing}", "s", seconds[timing],
+        peers, tuple(bounds),
+    )  # fmt: skip
