@@ -5,7 +5,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,6 +16,7 @@ from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.pins import Pins
 from hwmodel.cpu.unicorn import ffi, lib
+from hwmodel.mem.fault import Fault
 from hwmodel.mem.native import paging_model
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
@@ -37,19 +37,6 @@ _MASK64: Final = (1 << 64) - 1  # an access at the top goes on at zero
 
 class EngineError(Exception):
     """The native engine cannot be made or cannot go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a guest access is not possible.
-
-    `vector` is the exception (None: no memory there, an EPT violation at `gpa`).
-    """
-
-    vector: int | None
-    error_code: int = 0
-    address: int = 0
-    gpa: int = 0
 
 
 class Pcpu(MediaRegisters, Pins):

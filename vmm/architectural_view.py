@@ -3,7 +3,8 @@
 from typing import Final
 
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import Fault, Pcpu
+from hwmodel.mem.fault import Fault
+from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.host import CR0_FORCED, CR4_FORCED
 from hwmodel.vmx.state import Registers, Vmcs
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from hwmodel.arch.vmcs import Field
+from hwmodel.mem.fault import Fault
 from hwmodel.mem.ram import PAGE
-from hwmodel.pcpu import WRITE, Fault
+from hwmodel.pcpu import WRITE
 from hwmodel.vmx.state import Vmcs
 from tests.bare import CODE, MIB, Bare, assemble
 from vmm.memory.ept import Slot

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.addr import is_canonical
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import WRITE, Fault
+from hwmodel.mem.fault import Fault
+from hwmodel.pcpu import WRITE
 from hwmodel.vmx.exit import Exit
 from vmm.exits.bounce import pieces
 from vmm.exits.emulate import GuestFault

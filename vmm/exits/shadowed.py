@@ -11,7 +11,7 @@ from hwmodel.arch.events import EventType, Vector
 from hwmodel.arch.exits import ExitReason as R
 from hwmodel.arch.registers import Cr0, Cr4
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import Fault
+from hwmodel.mem.fault import Fault
 from hwmodel.vmx.exit import Exit
 from vmm.exits.absent import deliver_again
 from vmm.exits.cr import handle_cr_access, load_pdptes

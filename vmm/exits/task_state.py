@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import READ, WRITE, Fault
+from hwmodel.mem.fault import Fault
+from hwmodel.pcpu import READ, WRITE
 from vmm.exits.emulator.machine import GuestFault
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Final
 import capstone
 
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import Fault
+from hwmodel.mem.fault import Fault
 from hwmodel.vmx.state import GPR_NAMES
 from vmm.vcpu import Vcpu
 from vmm.vm import VM

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.addr import is_canonical
 from hwmodel.arch.vmcs import Field
-from hwmodel.pcpu import Fault
+from hwmodel.mem.fault import Fault
 from hwmodel.vmx.exit import Exit
 from vmm.exits.emulator.machine import GuestFault
 from vmm.exits.machine_view import MachineView
