@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from hwmodel.pcpu import Fault, Pcpu
+from hwmodel.mem.fault import Fault
+from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.state import Vmcs
 from vmm.pv.xen.abi import HOLE_END, HOLE_START, PAGE
 
