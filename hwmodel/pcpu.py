@@ -12,6 +12,7 @@ from hwmodel.arch.exits import ExitReason
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.paging import InvEpt, InvVpid
 from hwmodel.arch.translation import Fidelity
+from hwmodel.cpu.joined import OneOfSeveral
 from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.pins import Pins
@@ -39,7 +40,7 @@ class EngineError(Exception):
     """The native engine cannot be made or cannot go on."""
 
 
-class Pcpu(MediaRegisters, Pins):
+class Pcpu(MediaRegisters, Pins, OneOfSeveral):
     """One physical CPU over `ram`. Cycles go to `clock`, which it alone advances."""
 
     def __init__(self, ram: Ram, clock: Clock, capabilities: Capabilities | None = None) -> None:
@@ -200,16 +201,6 @@ class Pcpu(MediaRegisters, Pins):
 
         return Recorder(self._native)
 
-    def join(self, other: "Pcpu") -> None:
-        """Be another processor of the machine that `other` belongs to, before it runs anything.
-
-        Stores of one are seen by all, code is coherent, the dirty log is one, and what software
-        invalidates on one is invalidated on all. `other` has to live longer.
-        """
-        self.dirty_log.release()
-        lib.engine_join(self._native, other._native)  # noqa: SLF001  it is one of us
-        self.dirty_log = other.dirty_log[:]
-
     def idle(self, cycles: int) -> None:
         """Let time pass in which nobody can run."""
         self.pass_time(Heading.IDLE, cycles)
@@ -268,10 +259,6 @@ class Pcpu(MediaRegisters, Pins):
     def invvpid(self, kind: InvVpid, vpid: int, linear: int = 0) -> None:
         """Invalidate linear and combined mappings of a VPID, as INVVPID does."""
         lib.engine_invvpid(self._native, kind, vpid, linear & _MASK64)
-
-    def invvpid_here(self, kind: InvVpid, vpid: int) -> None:
-        """Invalidate a VPID's mappings on this processor alone."""
-        lib.engine_invvpid_here(self._native, kind, vpid, 0)
 
     def invept(self, kind: InvEpt, eptp: int = 0) -> None:
         """Invalidate guest-physical and combined mappings, as INVEPT does."""

@@ -19,6 +19,7 @@ from vmm.cli import (
     compare,
     debug_command,
     explain,
+    explore,
     fuzz,
     kut,
     lab,
@@ -50,6 +51,7 @@ app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"
     debug_command.debug
 )
 app.command("compare")(compare.compare)
+app.command("explore")(explore.explore)
 app.command("lab")(lab.lab)
 app.command("symbols")(symbols.symbols)
 app.command("fuzz")(fuzz.fuzz)

@@ -2,7 +2,15 @@
 
 from typing import TYPE_CHECKING, Final
 
-from hwmodel.vmx.exit import DEADLINE, INTERNAL, INTERRUPTED, VM_FAIL, VMX_ABORT, Exit
+from hwmodel.vmx.exit import (
+    BREAKPOINT,
+    DEADLINE,
+    INTERNAL,
+    INTERRUPTED,
+    VM_FAIL,
+    VMX_ABORT,
+    Exit,
+)
 from vmm.errors import InternalError
 from vmm.outcome import Outcome, StopReason
 
@@ -40,5 +48,6 @@ HANDLERS: Final = {
     VMX_ABORT: handle_vmx_abort,
     DEADLINE: handle_turn_over,
     INTERRUPTED: handle_turn_over,
+    BREAKPOINT: handle_turn_over,  # whoever set it asks the engine
     INTERNAL: handle_internal,
 }

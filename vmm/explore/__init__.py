@@ -1,0 +1,1 @@
+"""Schedules tried one after another, until one breaks the guest."""
