@@ -8,7 +8,7 @@ BUILD := --no-build-isolation -Cbuild-dir=build/$(if $(SANITIZE),sanitize -Ccmak
 # need(test, packages): say which packages are missing before anything fails without saying so.
 need = { $(1); } >/dev/null 2>&1 || { echo "ring1 needs $(2); install it with: sudo apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help dev build run test bench check abi costs mutate guest tour wheel clean
+.PHONY: help dev build run test held bench check abi costs mutate guest tour wheel clean
 help:           ## list the targets
 	@sed -n 's/^\([a-z]*\): *[^#]*## /\1\t/p' Makefile | expand -t 10
 
@@ -23,6 +23,9 @@ run: build      ## boot Debian's Linux in ring 1, to a shell (ARGS="--help")
 
 test: build     ## run the tests (ARGS="-k walk")
 	@$(BIN)/pytest $(ARGS)
+
+held: build     ## run the tests again, guests held by shadow tables and by trap
+	@$(BIN)/pytest --hold shadow $(ARGS) && $(BIN)/pytest --hold trap $(ARGS)
 
 bench: build    ## measure, against QEMU TCG and bare Unicorn
 	@$(BIN)/ring1 bench $(ARGS)

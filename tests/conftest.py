@@ -1,4 +1,9 @@
-"""The guest kernels, built once a session; and `--hold`: every VM of the tests held another way."""
+"""The guest kernels, built once a session; and `--hold`: every VM of the tests held another way.
+
+What a guest sees is the same however it is held, so `pytest --hold shadow` and `--hold trap` run
+the whole suite (`make held`). A test that judges one way of holding says so and why, by the marker
+`held_by("ept", why="names EPT violations")`; it is skipped under the others with those words.
+"""
 
 import shutil
 import subprocess
@@ -23,6 +28,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hold", choices=sorted(HOLDS), default="ept", help="how tests hold guests [ept]"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the chosen way of holding guests does not have."""
+    chosen = config.getoption("--hold")
+    for item in items:
+        for mark in item.iter_markers("held_by"):
+            if chosen not in mark.args:
+                reason = f"only --hold {' or '.join(mark.args)}: {mark.kwargs['why']}"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,8 @@ import pytest
 from tests.guest.test_guest_kernels import RING1_ROWS, name_of
 from vmm import VM, Result
 
+pytestmark = pytest.mark.held_by("ept", "shadow", why="APICv is VT-x's")
+
 MOST_INSTRUCTIONS = 1_500_000
 MOST_WILD_INSTRUCTIONS = 200_000
 
@@ -47,12 +49,13 @@ def test_the_guest_sees_no_difference(row: dict[str, Any], images: Path) -> None
 
 def test_with_shadow_tables_too(images: Path) -> None:
     row = next(row for row in RING1_ROWS if row["image"] == "smp.elf")
-    plain, said, digest = run(row, images)
+    plain, said, digest = run(row, images, mmu="ept")
     shadow, said_too, digest_too = run(row, images, apicv=True, mmu="shadow")
     assert (said_too, digest_too) == (said, digest)
     assert shadow.exits["EXCEPTION_NMI"] > plain.exits.get("EXCEPTION_NMI", 0)
 
 
+@pytest.mark.held_by("ept", why="counts EPT violations")
 def test_interrupts_and_their_ends_do_not_exit(images: Path) -> None:
     row = next(row for row in RING1_ROWS if row["image"] == "exits.elf")
     plain = run(row, images)[0].exits

@@ -12,6 +12,7 @@ TARGETS = [
         "build",
         "run",
         "test",
+        "held",
         "bench",
         "check",
         "abi",

@@ -102,6 +102,7 @@ def test_what_the_hypervisor_needs_must_be_allowed(tmp_path: Path) -> None:
         VM(elf64("hlt"), memory="4M", cpu_model=str(path))
 
 
+@pytest.mark.held_by("ept", "shadow", why="APICv is VT-x's")
 def test_apicv_on_a_processor_without_it(tmp_path: Path) -> None:
     path, _ = spoilt(tmp_path, '"activate_vmx_preemption_timer", "process_posted_interrupts",',
                      '"activate_vmx_preemption_timer",')  # fmt: skip

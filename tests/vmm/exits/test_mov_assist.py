@@ -14,6 +14,7 @@ VERSION = APIC + 0x30
 SPURIOUS = APIC + 0xF0
 
 
+@pytest.mark.held_by("ept", why="looks at EPT violations")
 @pytest.mark.parametrize(
     ("text", "size"),
     [

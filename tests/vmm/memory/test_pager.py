@@ -16,6 +16,10 @@ def guest(code: str = READ) -> VM:
     return vm
 
 
+EPT = pytest.mark.held_by("ept", why="shadow tables fault once more, and name it a page fault")
+
+
+@EPT
 def test_an_access_waits_for_the_disk() -> None:
     with guest() as vm:
         quick = vm.run()
@@ -38,6 +42,7 @@ def test_code_that_is_out_is_fetched() -> None:
         assert vm.regs.rax == 42
 
 
+@EPT
 def test_one_disk_read_serves_who_waits() -> None:
     """What is on its way stays so when it is taken out again."""
     with guest() as vm:

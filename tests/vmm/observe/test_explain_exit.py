@@ -13,6 +13,8 @@ from vmm import VM
 from vmm.cli.main import main
 from vmm.observe.exit import effects_of, exit_lines, exit_story
 
+pytestmark = pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
+
 UNKNOWN_MSR = f"mov ecx, 0xdead; rdmsr; {OFF}"
 
 

@@ -91,6 +91,7 @@ def test_reading_changes_nothing(images: Path) -> None:
         assert (plain.cycles, plain.exits) == (end.cycles, end.exits)
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_what_would_serve_it() -> None:
     """A page that was just used is in the TLB; of another one the tables are known."""
     with VM(elf64(SPIN), memory="16M", max_instructions=1000) as vm:

@@ -126,6 +126,7 @@ def test_what_c_adds_up_is_what_the_trace_says(tmp_path: Path) -> None:
         assert part.squares == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_ports_and_memory_by_address() -> None:
     with VM(elf64(MIXED), memory="16M") as vm:
         counting = Counting(vm)

@@ -55,6 +55,7 @@ def reported(tmp_path: Path) -> Report:
         return gather(trace, symbol=lambda rip: f"<script>{rip:#x}")
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_it_counts_what_happened(tmp_path: Path) -> None:
     _, ledger, _ = record(ONE_OF_EACH, tmp_path / "u.ring")
     report = reported(tmp_path)

@@ -54,7 +54,7 @@ def test_popf_in_ring_1_does_not_change_the_interrupt_flag() -> None:
     assert "POPF" not in exits
 
 
-@pytest.mark.parametrize("options", [{}, {"mmu": "shadow"}, {"technique": "trap"}])
+@pytest.mark.parametrize("options", [{"mmu": "ept"}, {"mmu": "shadow"}, {"technique": "trap"}])
 def test_replaced_it_does(options: dict[str, Any]) -> None:
     registers, exits = end(POPF, **options)
     assert not registers["rcx"] & IF

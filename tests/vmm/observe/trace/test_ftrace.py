@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.images import OFF, elf64
 from tests.vmm.observe.trace.traced import ONE_OF_EACH, record
 
@@ -28,6 +30,7 @@ def events(text: str) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_each_event(tmp_path: Path) -> None:
     record(ONE_OF_EACH, tmp_path / "t.txt")
     found = events((tmp_path / "t.txt").read_text())
@@ -71,6 +74,7 @@ def test_each_event(tmp_path: Path) -> None:
     assert len(entries) == len(exits) - 1  # the last was never entered again
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_the_line_is_that_of_ftrace(tmp_path: Path) -> None:
     """Linux Documentation/trace/ftrace.rst: TASK-PID, CPU#, flags, TIMESTAMP in microseconds."""
     record(ONE_OF_EACH, tmp_path / "t.txt")

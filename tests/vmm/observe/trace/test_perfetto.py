@@ -94,6 +94,7 @@ def assert_sums(slices: Slices, ledger: Any) -> None:
         assert ns == pytest.approx(ledger[heading] * NS_A_CYCLE, abs=slack), heading
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_slices_sum_to_the_ledger(tmp_path: Path) -> None:
     _, ledger, _ = record(ONE_OF_EACH, tmp_path / "t.perfetto")
     slices = Slices(tmp_path / "t.perfetto")

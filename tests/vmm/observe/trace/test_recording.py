@@ -30,6 +30,7 @@ def sequences(path: Path) -> list[int]:
         return [r.sequence for r in trace if isinstance(r, Leave) and not r.is_stop]
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_records_tell_what_the_exits_were(tmp_path: Path) -> None:
     result, _, said = record(ONE_OF_EACH, tmp_path / "t.ring")
     assert not said
@@ -91,6 +92,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     assert 3000 < len(found) < 20_000
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_no_room_for_the_trace_itself(tmp_path: Path) -> None:
     """The records are kept for later."""
     (tmp_path / "t.txt").symlink_to("/dev/full")
@@ -139,6 +141,7 @@ def test_what_ends_the_program_leaves_the_trace(
     assert target.read_text().count("kvm_exit: vcpu 0 reason CPUID") > 50
 
 
+@pytest.mark.held_by("ept", "shadow", why="under trap software finds the triple fault")
 def test_a_guest_that_crashes_leaves_its_trace(images: Path, tmp_path: Path) -> None:
     result, _, _ = record(images / "triple.elf", tmp_path / "t.txt", memory="64M")
     assert result.reason == "triple_fault"
