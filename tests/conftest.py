@@ -15,6 +15,7 @@ import pytest
 
 from vmm.config import Config
 
+pytest_plugins = ["vmm.testing.plugin"]  # where ring1 itself is not installed
 ROOT = Path(__file__).resolve().parents[1]
 HOLDS: dict[str, dict[str, str]] = {
     "ept": {},

@@ -83,3 +83,12 @@ def inject_exception(
     vcpu.vmcs[Field.VM_ENTRY_EXCEPTION_ERROR_CODE] = error_code or 0
     if vector == 14:
         vcpu.regs.cr2 = cr2
+
+
+def inject_software_exception(vcpu: "ArchitecturalView", info: int, length: int) -> None:
+    """Make the next entry raise INT3's, INTO's or INT1's event again, behind the instruction.
+
+    `info` is what the exit said of it; the entry takes the instruction's length for the pushed RIP.
+    """
+    vcpu.vmcs[Field.VM_ENTRY_INTR_INFO_FIELD] = VALID | info & 0x7FF
+    vcpu.vmcs[Field.VM_ENTRY_INSTRUCTION_LEN] = length

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Final
 
+from hwmodel.arch.events import EventType
 from hwmodel.vmx.exit import Exit
-from vmm.exits.vectored import shut_down
-from vmm.inject import inject_exception
+from vmm.exits.emulator.machine import GuestFault
+from vmm.exits.vectored import VectoredEvent, inject_during, shut_down
+from vmm.inject import inject_exception, inject_software_exception
 from vmm.outcome import Outcome, StopReason
 
 if TYPE_CHECKING:
@@ -20,6 +22,12 @@ def handle_exception_nmi(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     if info & 0xFF == _DB:  # an injected #DB shows only what software puts into DR6
         vcpu.regs.dr6 |= vmexit.qualification & _DR6_CAUSES
     error = vmexit.interruption_error if info & 1 << 11 else None
+    if info >> 8 & 7 in (EventType.PRIVILEGED_SOFTWARE_EXCEPTION, EventType.SOFTWARE_EXCEPTION):
+        inject_software_exception(vcpu, info, vmexit.instruction_length)
+        return Outcome.RESUME
+    during = VectoredEvent.of(vmexit)
+    if during.is_exception:  # else it would fault again at the same place, for ever
+        return inject_during(vcpu, during, GuestFault(info & 0xFF, error, vmexit.qualification))
     inject_exception(vcpu, info & 0xFF, error, vmexit.qualification)
     return Outcome.RESUME
 

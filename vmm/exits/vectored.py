@@ -60,18 +60,19 @@ def shut_down(vcpu: "Vcpu") -> Outcome:
 def inject_during(vcpu: "Vcpu", event: VectoredEvent, fault: GuestFault) -> Outcome:
     """Combine with the event that was being delivered ("Conditions for Generating a Double Fault").
 
-    Page faults count as contributory when they are second; nothing here raises a benign one.
+    Benign ones, among them a double fault that exited itself, are delivered as they are.
     """
     first = event.vector if event.is_exception else None
     error = fault.error_code
     if fault.vector in _SELECTOR_FAULTS and event.is_external and error is not None:
         error |= _EXT
-    if first == Vector.DF:
+    if first == Vector.DF and fault.vector in (*_CONTRIBUTORY, Vector.PF):
         return shut_down(vcpu)
     if fault.vector == Vector.PF and first == Vector.PF:
         vcpu.regs.cr2 = fault.address or 0  # the double fault's handler finds the second address
-    doubled = first in _CONTRIBUTORY and fault.vector != Vector.PF
-    if doubled or first == Vector.PF:
+    contributes = fault.vector in _CONTRIBUTORY
+    doubled = first in _CONTRIBUTORY and contributes
+    if doubled or (first == Vector.PF and (contributes or fault.vector == Vector.PF)):
         inject_exception(vcpu, Vector.DF, 0)
     else:
         inject_exception(vcpu, fault.vector, error, fault.address or 0)

@@ -21,8 +21,9 @@ MASKS: Final[dict[R, int]] = {
 }  # fmt: skip
 """Bits that tell classes apart; of EXCEPTION_NMI those of the interruption information."""
 
+# #AC is not among them: the core does not check alignment (docs/ORACLES.md).
 _EXCEPTIONS: Final = {
-    **{_FAULT | v: f"vector {v}" for v in (0, 1, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 17)},
+    **{_FAULT | v: f"vector {v}" for v in (0, 1, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16)},
     _SOFTWARE | 3: "INT3", _SOFTWARE | 4: "INTO", _PRIVILEGED | 1: "INT1", _NMI | 2: "NMI",
 }  # fmt: skip
 _CR: Final = {
@@ -49,6 +50,7 @@ CLASSES: Final[dict[R, dict[int, str]]] = {
     R.IO_INSTRUCTION: _IO,
     R.EPT_VIOLATION: {
         0x181: "read", 0x182: "write", 0x184: "fetch", 0x081: "read of a paging structure",
+        0x083: "read of a paging structure that counts as a write",  # the EPT has A/D flags
     },
     R.APIC_ACCESS: {0: "read", 0x1000: "write", 0x2000: "fetch", 0x3000: "event delivery"},
     R.INVALID_STATE: {0: "state", 2: "PDPTE", 3: "NMI", 4: "link pointer"},

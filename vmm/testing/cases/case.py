@@ -17,7 +17,7 @@
     flags = {cf = 1, zf = 1}
     memory = {"0x20000" = "00"}
     fault = {vector = 14, error = 6, address = "0x301000"}   # or "none", the default
-    exits = [{reason = "HLT"}]          # all of them, in order; compared where it is given
+    exits = [{reason = "HLT"}]          # all of them, in order; compared under vtx
     reason = "halted"
 
 Numbers may be strings, as "0x10". What is not expected is not compared. Every fault of the file is
