@@ -10,6 +10,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "multicall": "n operations in one hypercall against n traps: the amortisation law",
     "clocks": "get_time without exits, through changes of frequency and a move",
     "ring_io": "a device driven by registers against the native ring",
+    "pressure": "two VMs on too little memory: swap, balloon, pressure gauge",
 }
 """Name of a module beside this one, with a function `run() -> Report`; what it shows."""
 

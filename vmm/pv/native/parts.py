@@ -5,6 +5,7 @@ from typing import Final
 from vmm.pv.native.batch import Multicall
 from vmm.pv.native.coarse_time import CoarseTime
 from vmm.pv.native.entropy import Entropy
+from vmm.pv.native.memory import Memory
 from vmm.pv.native.mmu import Mmu
 from vmm.pv.native.part import Part
 from vmm.pv.native.rings import Rings
@@ -23,5 +24,6 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Entropy,
     Waiting,
     Turns,
+    Memory,
 )
 """Each names the features that it serves; what no part serves is not offered."""
