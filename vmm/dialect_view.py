@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from hwmodel.arch.controls import Primary
 from hwmodel.arch.cpuid import Cpuid
 from hwmodel.arch.events import Vector
 from hwmodel.arch.exits import ExitReason
@@ -26,6 +27,7 @@ _VALID_AND_TYPE: Final = 1 << 31 | 7 << 8  # VM-entry interruption information
 _EXTERNAL: Final = 1 << 31
 _IF: Final = 1 << 9
 _LMA: Final = 1 << 10
+_RDTSC_EXITING: Final = int(Primary.of(rdtsc_exiting=1))
 _SHADOW: Final = 0b11  # blocking by STI, by MOV SS
 
 
@@ -45,6 +47,16 @@ class DialectView(Sleeper):
         self.set_tsc(value)
         for hook in self.dialects.tsc_changed:
             hook(self)
+
+    def shown_tsc(self) -> int:
+        """Return what RDTSC shows: in steps, where a dialect asks for that."""
+        tsc, step = self.tsc(), self.dialects.tsc_step
+        return tsc - tsc % step if step else tsc
+
+    def hide_tsc(self) -> None:
+        """Have RDTSC exit, if what it shows is not the TSC."""
+        if self.dialects.tsc_step:
+            self.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] |= _RDTSC_EXITING
 
     def scheduled(self) -> None:
         """It has the physical CPU, which another one had."""

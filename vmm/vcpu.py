@@ -119,6 +119,7 @@ class Vcpu(DialectView):
         self.vmcs.reset()
         if self.domain is None:  # whose guests know no VT-x
             set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
+            self.hide_tsc()
         if self.shadow is not None:
             self.shadow.prepare()
         if self.apicv is not None:

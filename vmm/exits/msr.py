@@ -77,7 +77,7 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
     if number in _APIC:
         return vcpu.lapic.read_msr(number) if has_msr(vcpu, number) else None
     if number == Msr.IA32_TSC:
-        return vcpu.tsc()
+        return vcpu.shown_tsc()
     if number == Msr.EFER:
         return vcpu.regs.efer
     if number == Msr.IA32_CR_PAT:

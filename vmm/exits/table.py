@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.exits import ExitReason as R
 from hwmodel.vmx.exit import Exit
 from vmm.exits import (
+    coarse_tsc,
     cpuid,
     cr,
     engine_stop,
@@ -65,8 +66,8 @@ HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(R, exception.unhandled) | {
     R.IO_INSTRUCTION: io.handle_io,
     R.MSR_READ: msr.handle_msr_read,
     R.MSR_WRITE: msr.handle_msr_write,
-    R.RDTSC: observed.handle_observed,
-    R.RDTSCP: observed.handle_observed,
+    R.RDTSC: coarse_tsc.handle_rdtsc,
+    R.RDTSCP: coarse_tsc.handle_rdtscp,
     R.RDPMC: observed.handle_observed,
     R.INVLPG: observed.handle_observed,
     R.DR_ACCESS: observed.handle_observed,

@@ -189,6 +189,8 @@ class Dialect(Protocol):
     """Features of the CPU model that CPUID does not show beside this dialect."""
     events: "Device | None"
     """What it does by itself at certain cycles, timed as a device is."""
+    tsc_step: int
+    """The ticks in which the guest's TSC is shown, 0: as it is."""
     numbers: range
     """The hypercall numbers that are this dialect's; a number that is nobody's is the first's."""
     hooks: Hooks

@@ -40,6 +40,7 @@ class Roster:
         self.turn_over: Final = tuple(
             hook for d in dialects if (hook := d.hooks.turn_over) is not None
         )
+        self.tsc_step: Final = max((d.tsc_step for d in dialects), default=0)
         exited = self._hooks("exited")
         self.watchers: Final = [_watching(hook) for hook in exited]
         """To be called at every exit with virtual CPU and exit."""

@@ -85,7 +85,7 @@ def handle_swapgs(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
 
 def handle_rdtsc(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     """Show the guest's time-stamp counter."""
-    tsc, gpr = vcpu.tsc(), vcpu.regs.gpr
+    tsc, gpr = vcpu.shown_tsc(), vcpu.regs.gpr
     gpr[0], gpr[2] = tsc & _LOW, tsc >> 32
     return Outcome.SKIP
 

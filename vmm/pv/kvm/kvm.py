@@ -48,6 +48,7 @@ class Kvm:
 
     name = "kvm"
     events: "Device | None" = None
+    tsc_step = 0
     numbers = range(1 << 16)
 
     def __init__(self, machine: Machine, offer: Offer) -> None:

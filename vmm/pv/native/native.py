@@ -23,7 +23,7 @@ from vmm.pv.native.abi import (
 )
 from vmm.pv.native.contract import Contract
 from vmm.pv.native.events import Events
-from vmm.pv.native.offer import Offer
+from vmm.pv.native.offer import QUANTUM_NS, Offer
 from vmm.pv.native.pages import SharedPages
 from vmm.pv.native.part import Handler, Part, Room
 from vmm.pv.native.parts import PARTS
@@ -55,6 +55,8 @@ class Native:
     ) -> None:
         """Build those of `parts` whose features are offered."""
         self._machine: Final = machine
+        quantised = "quantised" in offer.options
+        self.tsc_step = QUANTUM_NS * machine.tsc_hz // 1_000_000_000 if quantised else 0
         self.referee: Final = Referee(lambda: machine.clock.now)
         self.pages: Final = SharedPages(machine.memory)
         built = frozenset[Feature]().union(*(part.features for part in parts)) - offer.without
