@@ -1,5 +1,6 @@
 """What a guest learns of another's schedule from the clock, with and without coarse time."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from math import comb, log2
@@ -50,15 +51,15 @@ def run() -> Report:
         "A victim's schedule, seen on the clock",
         "Two virtual CPUs share a physical one; the victim works or sleeps in turns of 0.5 ms, the "
         "attacker looks for jumps of the TSC. Leaked bits are the mutual information of secret and "
-        f"guess. In steps: TSC and READ_TIME move each {QUANTUM_NS // 1_000_000} ms, so that at most "
-        "the number of working turns in a step can be learnt, by counting one's own work.",
+        f"guess. In steps: TSC and READ_TIME move each {QUANTUM_NS // 1_000_000} ms, so that at "
+        "most the number of working turns in a step can be learnt, by counting one's own work.",
         ("clock", "guessed right", "bits a second", "cycles a reading"),
         rows,
         (
             Claim(f"without mitigation {before:.0f} bits a second leak", before > 1000),
             Claim(
                 f"with it the attacker learns {bits['in steps']:.1f} bits a second, and none could "
-                f"learn more than {most:.1f} (the entropy of the sum): {after / before:.2%} of that",
+                f"more than {most:.1f} (the entropy of the sum): {after / before:.2%} of that",
                 after <= MOST_LEFT * before,
             ),
             Claim(
@@ -97,10 +98,12 @@ def information(pairs: tuple[tuple[int, int], ...]) -> float:
     both, left, right = (
         Counter(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs),
     )  # fmt: skip
-    return sum(n / total * log2(n * total / (left[a] * right[b])) for (a, b), n in both.items())
+    return math.fsum(
+        n / total * log2(n * total / (left[a] * right[b])) for (a, b), n in both.items()
+    )
 
 
 def count_bits(turns: int) -> float:
     """Return the entropy of how many of `turns` fair bits are set."""
     shares = (comb(turns, k) / 2**turns for k in range(turns + 1))
-    return -sum(share * log2(share) for share in shares if share > 0)
+    return -math.fsum(share * log2(share) for share in shares if share > 0)

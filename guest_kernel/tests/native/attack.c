@@ -37,6 +37,7 @@ static void victim(uint64_t index)
     apic_timer(VECTOR, APIC_PERIODIC, APIC_COUNTS);
     asm volatile("sti; hlt; cli");
     ready = 1;
+    asm volatile("sti; hlt; cli");       /* the first turn begins with the next tick */
     for (int turn = 0; turn < TURNS; turn++) {
         state = state >> 1 ^ (state & 1 ? 0xb400u : 0);  /* a linear feedback shift register */
         works[turn] = state & 1;
@@ -55,10 +56,10 @@ static void attack(void)
     while (!over) {
         spin(LOOK_EACH);
         uint64_t now = rdtsc();
-        uint64_t turn = (last - began) / TURN_TICKS;
+        uint64_t ticks = (last - began + TURN_TICKS / 2) / TURN_TICKS;
 
-        if (now - last > JUMP && turn < TURNS)
-            seen[turn] = true;
+        if (now - last > JUMP && ticks > 0 && ticks <= TURNS)
+            seen[ticks - 1] = true;
         last = now;
     }
 }
