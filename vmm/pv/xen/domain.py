@@ -68,6 +68,7 @@ class XenPv:
         self.hides = HIDDEN
         self.events: Device | None = None  # the timers are hung on the board as it is made
         self.numbers = range(0)
+        self.tsc_step = 0
         self.hooks = Hooks(scheduled=self._scheduled, descheduled=self._descheduled)
         self._machine: Final = machine
         self._memory: Final = memory
