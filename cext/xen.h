@@ -86,6 +86,7 @@ struct xen {
     uint64_t assists;
     bool validates;                /* off: only to measure what it costs */
     bool batches;                  /* off: multicall and mmu_update of many take a call each, for an experiment */
+    bool program_high;             /* programs have translations of the kernel's half */
     bool kernel_changed;           /* a present entry of the kernel's half, since that was flushed */
     struct page_frame *frame;           /* of all machine frames */
     struct xen_vcpu vcpu[XEN_VCPUS];
@@ -138,6 +139,7 @@ void xen_forget_translations(struct engine *e, struct page_frame *f);       /* w
 void xen_forget_structures(struct engine *e, struct page_frame *f);
 void xen_toggled(struct engine *e);
 void xen_root_loaded(struct engine *e, uint64_t old_root, uint64_t new_root);
+void xen_user_root_loaded(struct engine *e);
 void xen_flush(struct engine *e);
 void xen_flush_all(struct engine *e);  /* of every vcpu */
 void xen_flush_page(struct engine *e, uint64_t linear);

@@ -177,6 +177,7 @@ static void load_registers(struct engine *e, const uint64_t *w)
     e->core->segs[FS].base = w[CONTEXT_BASES];
     e->core->segs[GS].base = w[CONTEXT_BASES + 1];
     xen_current(e)->other_gs = w[CONTEXT_BASES + 2];
+    xen_current(e)->iopl = w[CONTEXT_REGS + REGS_FLAGS] >> 12 & 3;
 }
 
 static void load_traps(struct xen_vcpu *own, const uint64_t *w)

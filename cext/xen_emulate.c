@@ -17,7 +17,8 @@ static bool general_protection(struct engine *e) { return raise_fault(e, FAULT_G
 static bool has_iopl(struct engine *e)
 {
     const struct xen_vcpu *v = xen_current(e);
-    return v->iopl >= (v->kernel ? 1u : 3u);
+    bool architectural = xen_of(e)->assists >> 4 & 1;      /* VMASST_TYPE_architectural_iopl: the kernel is in ring 0 */
+    return v->iopl >= (!v->kernel ? 3u : architectural ? 0u : 1u);
 }
 
 /* A domU owns no port: one that it may touch reads all ones. */

@@ -162,7 +162,10 @@ static int load_root(struct engine *e, uint64_t mfn, bool user)
     *root = mfn << 12;
     if (!user)
         e->core->cr[3] = mfn << 12;
-    xen_root_loaded(e, old, *root);
+    if (user)
+        xen_user_root_loaded(e);
+    else
+        xen_root_loaded(e, old, *root);
     if (old)
         xen_put_type(e, old >> 12);
     return 0;

@@ -49,6 +49,7 @@ static void note_low(struct engine *e, struct page_frame *f, uint64_t page)
 void xen_note_translation(struct engine *e, uint64_t linear, const struct walk *w)
 {
     struct page_frame *f = frame_of(xen_of(e), w->hpa >> 12);
+    xen_of(e)->program_high |= linear >> 63 && !xen_current(e)->kernel;
     if (!(w->rights & TLB_WRITE) || !f)
         return;
     if (linear >> 63)
@@ -139,18 +140,35 @@ void xen_flush_page(struct engine *e, uint64_t linear)
     drop(e, linear & ~0xfffull);
 }
 
+/* But for accessed flags, which each root has its own of. */
 static bool kernel_half_differs(const struct engine *e, uint64_t a, uint64_t b)
 {
-    const uint64_t *one = table_at(e, a >> 12), *other = table_at(e, b >> 12);
-    return memcmp(one + XEN_SLOT_LAST + 1, other + XEN_SLOT_LAST + 1, (511 - XEN_SLOT_LAST) * 8) != 0;
+    const uint64_t *one = table_at(e, a >> 12), *other = table_at(e, b >> 12), accessed = 0x60;
+    uint64_t differing = 0;
+    for (int k = XEN_SLOT_LAST + 1; k < 512; k++)
+        differing |= (one[k] ^ other[k]) & ~accessed;
+    return differing;
 }
 
-/* A base pointer was loaded, in place of `old_root` (0: none). */
+/* The kernel's base pointer was loaded, in place of `old_root`. */
 void xen_root_loaded(struct engine *e, uint64_t old_root, uint64_t new_root)
 {
-    bool all = !old_root || !new_root || xen_of(e)->kernel_changed || kernel_half_differs(e, old_root, new_root);
+    bool all = xen_of(e)->kernel_changed || kernel_half_differs(e, old_root, new_root);
     if (all)
         xen_flush(e);
     else
         flush_vcpu(e, false);
+}
+
+/* The program's: its half of the linear space; of the other half it seldom sees anything (Linux: the vsyscall page). */
+void xen_user_root_loaded(struct engine *e)
+{
+    struct xen *x = xen_of(e);
+    x->counters.flushes++;
+    mmu_renew(e, vpid_of_mode((uint32_t)e->vcpu->xen, false), ANY_PCID, ANY_ROOT);
+    if (x->program_high)
+        micro_flush(e);
+    else
+        micro_flush_nonglobal(e);
+    x->program_high &= x->vcpus > 1;
 }

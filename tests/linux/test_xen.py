@@ -41,3 +41,11 @@ def test_a_permuted_and_an_identity_machine_memory_take_the_same_instructions(
     permuted, identity = (run_to_the_prompt(generic, pv_identity=i) for i in (False, True))
     assert permuted[:2] == identity[:2]
     assert permuted[2] == identity[2] == []
+
+
+@pytest.mark.slow
+def test_four_processors_come_up_by_hypercalls(generic: Boot) -> None:
+    text, result = generic.say("nproc; grep -c '^processor' /proc/cpuinfo", **PV, cpus=4)
+    assert "\r\n4\r\n4\r\n" in text
+    assert "smp: Brought up 1 node, 4 CPUs" in text
+    assert (result.status, result.reason) == (0, "poweroff")

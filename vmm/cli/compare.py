@@ -21,7 +21,7 @@ def compare(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The kernel.")],
     way: Annotated[
         list[str] | None,
-        _text("--way", "trap|vtx+shadow|vtx+ept", "One of the ways; may be repeated [all]."),
+        _text("--way", "trap|vtx+shadow|vtx+ept|pv", "May be repeated [all but pv]."),
     ] = None,
     dialect: Annotated[
         list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects [kvm].")
@@ -48,10 +48,10 @@ def compare(
     chart: Annotated[str | None, _text("--chart", "F.svg", "Draw exits and cycles.")] = None,
 ) -> int:
     """Run IMAGE once in each way, and print exits, walks and cycles side by side."""
-    from vmm.observe.compare import WAYS
+    from vmm.observe.compare import USUAL, WAYS
     from vmm.observe.compare import compare as run_all
 
-    ways = tuple(dict.fromkeys(way or WAYS))
+    ways = tuple(dict.fromkeys(way or USUAL))
     for name in ways:
         if name not in WAYS:
             raise UsageError(f"--way {name!r} is not one of {', '.join(WAYS)}; choose one")

@@ -17,8 +17,11 @@ WAYS: Final[Mapping[str, Mapping[str, str]]] = {
     "trap": {"technique": "trap"},
     "vtx+shadow": {"technique": "vtx", "mmu": "shadow"},
     "vtx+ept": {"technique": "vtx", "mmu": "ept"},
+    "pv": {"technique": "pv"},
 }
 """Oldest first. Names and the options that they stand for."""
+USUAL: Final = ("trap", "vtx+shadow", "vtx+ept")
+"""Those that any image has; `pv` is for kernels that know Xen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Run:
     patched: int
     """Executions of instructions that were replaced at translation."""
     hypercalls: int
+    hypercalls_by_name: Mapping[str, int]
+    """Of a Xen PV guest, those that the engine carried out by itself too."""
     walks: Mapping[str, int]
     ledger: Mapping[str, int]
     digest: str
@@ -67,6 +72,7 @@ class Comparison:
         yield "exits", "patched", tuple(run.patched for run in self.runs)
         yield "walks", "hypercalls", tuple(run.hypercalls for run in self.runs)
         yield from self._group("walks", "walks")
+        yield from self._group("hypercalls", "hypercalls_by_name", by_size=True)
         yield from self._group("cycles", "ledger")
         yield "cycles", "total", tuple(run.cycles for run in self.runs)
 
@@ -88,7 +94,7 @@ class Comparison:
         return json.dumps({"schema": SCHEMA, "same": self.same, "runs": runs})
 
 
-def compare(options: Mapping[str, Any], ways: tuple[str, ...] = tuple(WAYS)) -> Comparison:
+def compare(options: Mapping[str, Any], ways: tuple[str, ...] = USUAL) -> Comparison:
     """Run one image in each way; `options` are Config's, without `technique` and `mmu`."""
     configs = [Config.of(**options, **WAYS[way]) for way in ways]  # all are checked before one runs
     return Comparison(tuple(map(_run, ways, configs)))
@@ -103,10 +109,12 @@ def _run(way: str, config: Config) -> Run:
             "guest references": _number(mmu["guest_references"]),
             "EPT references": _number(mmu["ept_references"]),
         }
+        calls = vm.domain.hypercalls() if vm.domain is not None else {}
         return Run(
             way, result.status, result.reason, result.message, result.instructions, result.cycles,
             _sorted(result.exits), _sorted(result.exit_cycles), _sorted(vm.pcpu.exits_by_name()),
-            counters["patched"], result.exits.get("VMCALL", 0), walks, result.ledger, vm.digest(),
+            counters["patched"], sum(calls.values()) or result.exits.get("VMCALL", 0), calls,
+            walks, result.ledger, vm.digest(),
         )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_a_chart_is_the_same_twice(image: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--way", "pv"], "--way 'pv' is not one of"),
+        (["--way", "hvm"], "--way 'hvm' is not one of"),
         (["--chart", "x.png"], "is no SVG file"),
         (["--chart", "/nowhere/x.svg"], "cannot be written"),
         (["--memory", "lots"], "'lots' is not a size"),

@@ -170,6 +170,13 @@ class XenPv:
         except BadPointerError:
             return -Errno.FAULT
 
+    def hypercalls(self) -> dict[str, int]:
+        """Return how many there were, by name; those in multicalls count."""
+        counts = self.engine.counters()["calls"]
+        assert isinstance(counts, list)
+        names = {int(call): call.name.lower() for call in Call}
+        return {names.get(n, f"number {n}"): count for n, count in enumerate(counts) if count}
+
     # ---- what happens to it ----
 
     def may_wake(self, index: int) -> bool:
