@@ -109,7 +109,7 @@ def test_the_timeout_ends_a_spinning_guest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_the_statistics(tmp_path: Path, number: int) -> None:
     path = tmp_path / "guest.elf"
-    path.write_bytes(elf64(f"{HELLO} cpuid; again: jmp again"))
+    path.write_bytes(elf64(f"cpuid; {HELLO} again: jmp again"))
     process = subprocess.Popen(
         command(path, "--timeout", "30"),
         cwd=ROOT,
