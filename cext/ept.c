@@ -80,16 +80,23 @@ static bool is_leaf(const struct engine *e, uint64_t entry, int level)
 /* The entries used, to the leaf; false: pending. */
 static bool descend(struct engine *e, uint64_t gpa, uint32_t need, const struct ept_cause *c, struct ept_walk *w)
 {
+    const uint64_t unusual = e->mmu.beyond | 0xf8;                 /* in an entry that is readable and leads to a table */
+    const bool priced = e->price.on && !e->price.costs.bare;
     uint64_t table = e->mmu.root;
-    *w = (struct ept_walk){.rights = ~0u};
+    w->rights = ~0u;
+    w->count = 0;
     for (w->level = e->mmu.ept_levels;; w->level--) {
         uint64_t at = w->at[w->count++] = table + (gpa >> (3 + 9 * w->level) & 511) * 8, entry = machine_word(e, at);
         e->mmu.counters.ept_references++;
-        if (!e->price.costs.bare)
+        if (priced)
             price_reference(e, at);
         if (unlikely(e->mmu.log != NULL))
             note_reference(e, WALK_EPT, w->level, gpa, at, entry);
         w->rights &= (uint32_t)entry;
+        if (likely((entry & (unusual | EPT_READ)) == EPT_READ && w->level > 1)) {
+            table = entry & ADDRESS_MASK;
+            continue;
+        }
         w->entry = entry;
         if (!is_present(e, entry))
             return refuse(e, EXIT_EPT_VIOLATION, gpa, qualification(e, need, 0, c), c, entry);

@@ -83,7 +83,7 @@ struct guest_walk {
     struct table table;
     int shift, bits, bytes;
     uint32_t rights;
-    uint64_t entry;
+    uint64_t entry, reserved;      /* of an entry, as long as PS is 0 */
     struct used used[MAX_LEVELS];
     int count;
 };
@@ -215,8 +215,9 @@ static bool read_entry(struct engine *e, struct guest_walk *g, bool *leaf)
         note_reference(e, WALK_GUEST, g->shift, g->table.gpa + offset, used->hpa, g->entry);
     if (!(g->entry & PTE_P))
         return raise_page_fault(e, g->linear, fault_code(e, g, 0));
-    *leaf = is_leaf(e, g);
-    if (g->entry & reserved_bits(e, g, *leaf))
+    bool usual = likely(!(g->entry & (g->reserved | PTE_PS)));
+    *leaf = usual ? g->shift == 12 : is_leaf(e, g);
+    if (!usual && g->entry & reserved_bits(e, g, *leaf))
         return raise_page_fault(e, g->linear, fault_code(e, g, PF_P | PF_RSVD));
     g->rights = add_rights(g->rights, g->entry, g->bytes);
     g->count++;
@@ -286,6 +287,7 @@ static bool walk_tables(struct engine *e, struct guest_walk *g, struct walk *w)
     uint64_t gpa;
     if (!root_of(e, g, &gpa))
         return raise_page_fault(e, g->linear, fault_code(e, g, 0));
+    g->reserved = g->bytes == 8 ? e->mmu.beyond | (e->efer >> 11 & 1 ? 0 : PTE_NX) | (in_long_mode(e) ? 0 : 0x7ff0000000000000ull) : 0;
     bool cached = !g->looks && !e->mmu.aside && !g->from_cache && resume(e, g);
     if ((!cached && !reach_table(e, g, gpa, g->shift)) || !descend(e, g))
         return false;

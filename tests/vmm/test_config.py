@@ -37,6 +37,7 @@ def test_a_size_survives_being_written(pages: int) -> None:
     assert parse_size(size_text(size).removesuffix(" bytes")) == size
 
 
+@pytest.mark.held_by("ept", why="looks at the defaults")
 def test_defaults_are_those_of_the_design() -> None:
     config = Config.of()
     assert (config.technique, config.memory, config.cpus) == (Technique.VTX, 256 << 20, 1)

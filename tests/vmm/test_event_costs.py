@@ -13,6 +13,8 @@ from tests.bare import MIB
 from tests.images import OFF, elf64
 from vmm import VM
 
+pytestmark = pytest.mark.held_by("ept", why="prices the exits of VT-x with EPT")
+
 COSTS = CpuModel.load().costs
 CPUIDS = "mov ebp, 20; again: xor eax, eax; cpuid; dec ebp; jnz again;"
 

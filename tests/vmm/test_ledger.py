@@ -44,6 +44,7 @@ def test_headings_sum_to_the_clock() -> None:
         assert list(ledger.as_dict()) == [str(heading) for heading in Heading]
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_every_exit_leaves_a_ledger_that_adds_up() -> None:
     """Also between an exit and its handler, where a completed instruction waits to be booked."""
     with VM(elf64(COUNTED + SLOW_PORT + OFF), memory="4M") as vm:

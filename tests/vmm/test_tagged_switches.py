@@ -3,8 +3,12 @@
 Manual, "Process-Context Identifiers (PCIDs)": MOV to CR3 with bit 63 set invalidates nothing.
 """
 
+import pytest
+
 from tests.images import elf64
 from vmm import VM
+
+pytestmark = pytest.mark.held_by("ept", why="counts cycles where CR3 does not exit")
 
 SWITCHES = 3000  # the issue's million takes as long as it takes, and says the same
 PAGES_4K = """

@@ -8,6 +8,7 @@ from vmm import VM, UsageError
 CPUIDS = f"mov eax, 0; cpuid; mov eax, 1; xor ecx, ecx; cpuid; mov r15, rbx; {OFF}"
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_each_exit_is_seen_before_its_handler_runs() -> None:
     seen = []
     with VM(elf64(CPUIDS), memory="4M") as vm:
@@ -22,6 +23,7 @@ def test_each_exit_is_seen_before_its_handler_runs() -> None:
     assert result.exits == {"CPUID": 2, "HLT": 1}
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_the_handler_runs_on_resume() -> None:
     with VM(elf64(f"xor eax, eax; cpuid; {OFF}"), memory="4M") as vm:
         steps = iter(vm)
@@ -42,6 +44,7 @@ def test_handled_keeps_the_handler_away() -> None:
     assert vm.regs.rbx == 0x1234_5678_9ABC_DEF0
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_stepping_and_running_are_the_same_run() -> None:
     image = elf64(f"mov ecx, 5; again: mov eax, 0x40; out 0x80, al; cpuid; mov ecx, 3; {OFF}")
     with VM(image, memory="4M") as vm:
@@ -59,6 +62,7 @@ def test_stepping_and_running_are_the_same_run() -> None:
     )
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_leaving_the_loop_and_running_on() -> None:
     with VM(elf64(CPUIDS), memory="4M") as vm:
         for _ in vm:
@@ -67,6 +71,7 @@ def test_leaving_the_loop_and_running_on() -> None:
     assert vm.regs.r15 & 0xFF00 == 8 << 8  # CLFLUSH line of leaf 1: the handler ran
 
 
+@pytest.mark.held_by("ept", why="names the exits of VT-x with EPT")
 def test_exits_are_remembered_with_their_fields() -> None:
     with VM(elf64(CPUIDS), memory="4M") as vm:
         vm.run()
@@ -191,6 +196,7 @@ def test_virtual_memory_follows_the_guests_tables() -> None:
         assert vm.regs.r15 == 0x42
 
 
+@pytest.mark.held_by("ept", "shadow", why="trap asks for more than real mode's exits")
 def test_real_mode_code_is_seen_too() -> None:
     with VM(real16("mov ax, 0x1234; mov es, ax; cpuid; cli; hlt"), memory="1M") as vm:
         names = [(vmexit.name, vm.current.mode()) for vmexit in vm]
