@@ -16,7 +16,7 @@ from vmm.debug.stop import Stop, StopKind
 from vmm.errors import UsageError
 from vmm.symbols.guest import GuestNames
 
-_ROOMS: Final = ("motion", "stops", "look", "machine")
+_ROOMS: Final = ("motion", "stops", "look", "machine", "explain")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from hwmodel.arch.vmcs import Field
 from hwmodel.mem.reference import Access, Exited, Raised, Translated
+from vmm.debug.shell import load_verbs
 from vmm.debug.target import exit_text
 from vmm.errors import UsageError
 from vmm.sched.build import turns_of
 
 if TYPE_CHECKING:
+    from vmm.debug.session import Session
+    from vmm.debug.stop import Stop
     from vmm.gdb.stub import Errand, Stub
 
 Lines = Iterator[str]
@@ -196,22 +199,34 @@ def _tlb(stub: "Stub", _words: list[str]) -> Lines:
         yield f"{name} {value}"
 
 
-def _explain(stub: "Stub", words: list[str]) -> Lines:
-    match words:
-        case ["entry"]:
-            from vmm.observe.entry import explain_entry
+def _shared(name: str) -> Verb:
+    """Return a verb of the terminal debugger that shows something."""
 
-            yield from explain_entry(stub.vcpu)
-        case ["last"]:
-            yield from _exit(stub, [])
-            yield from stub.target.backtrace(stub.vcpu)
-        case ["hang"]:
-            yield from _sched(stub, [])
-            for vcpu in stub.target.vcpus:
-                yield f"vCPU {vcpu.index}:"
-                yield from stub.target.backtrace(vcpu)
-        case _:
-            raise ValueError(words)
+    def run(stub: "Stub", words: list[str]) -> Lines:
+        yield from load_verbs()[name].function(stub.shell, words).lines
+
+    return run
+
+
+def _shared_motion(name: str) -> Verb:
+    """Return one that goes somewhere."""
+
+    def run(stub: "Stub", words: list[str]) -> Lines:
+        shell, line = stub.shell, [*words]
+
+        def go(session: "Session") -> "Stop":
+            load_verbs()[name].function(shell, line)
+            return session.last
+
+        yield from _later(stub, go, " ".join(["where", name, *words, "leads"]))
+
+    return run
+
+
+def _changed(stub: "Stub", words: list[str]) -> Lines:
+    if len(words) != 1 or words[0].upper() not in Field.__members__:
+        raise UsageError(f"changed {' '.join(words)!r}: there is no such VMCS field; see fields")
+    yield from _shared_motion("changed")(stub, words)
 
 
 def _hypercalls(stub: "Stub", _words: list[str]) -> Lines:
@@ -278,6 +293,13 @@ def _reports(stub: "Stub", words: list[str]) -> Lines:
     yield f"stops at exits are reported{'' if stub.reports else ' without a call chain'}"
 
 
+SHARED: Final = {
+    name: (load_verbs()[name].usage, load_verbs()[name].help)
+    for name in (
+        "explain", "exits", "regs", "disas", "x", "xp", "fields", "ledger", "console",
+        "checkpoints", "digest",
+    )
+}  # fmt: skip
 _TABLE: Final = (
     Entry("help [VERB]", "this list", _help),
     Entry("exit-break add [after] CONDITION | del N | list", "stop at VM-exits", _exit_break),
@@ -290,8 +312,8 @@ _TABLE: Final = (
     Entry("vmcs [diff] [NAME...]", "the VMCS; what changed since the last stop", _vmcs),
     Entry("walk ADDRESS", "each reference of the page walk", _walk),
     Entry("tlb", "what translation counted", _tlb),
-    Entry("explain entry|last|hang", "checks of the entry; the last exit; what each vCPU does",
-          _explain),
+    Entry("changed FIELD", "go back to the exit that last changed a VMCS field", _changed),
+    *(Entry(SHARED[name][0], SHARED[name][1], _shared(name)) for name in SHARED),
     Entry("hypercalls", "how many there were, and the last ones", _hypercalls),
     Entry("sched", "virtual CPUs and whose turn it is", _sched),
     Entry("stats", "exits by reason", _stats),

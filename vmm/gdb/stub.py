@@ -10,6 +10,7 @@ from typing import Final
 
 from hwmodel.arch.vmcs import Field
 from vmm.debug.session import Session
+from vmm.debug.shell import Shell
 from vmm.debug.stop import Stop, StopKind
 from vmm.debug.target import Target
 from vmm.errors import UsageError
@@ -41,6 +42,8 @@ class Stub:
         """No acknowledgements any more."""
         self.general: int = target.session.vcpu.index
         self.steps_masked: int = queries.STEP_DEFAULT
+        self.shell: Final = Shell(target.session)
+        """The verbs that `monitor` shares with the terminal debugger."""
         self.errand: Errand | None = None
         """Where the next `continue` goes instead, as a monitor verb asked."""
         self.reports = True

@@ -116,3 +116,38 @@ def test_a_terminal_or_a_file_is_needed(image: Path, capsys: pytest.CaptureFixtu
     assert main(["debug", "--json", str(image)]) == 64
     assert main(["debug", "--commands", "/nowhere", str(image)]) == 64
     assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_explain_tells_of_exits_walks_entries_and_hangs_and_leaves_no_trace(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = answers(
+        image, capsys, "exit-break n>=2", "continue", "when", "digest", "explain exit",
+        "explain walk 0x200000 write", "explain walk gpa:0x200000", "explain entry", "explain hang",
+        "when", "digest", "finish", "explain exit", "exit prev", "digest",
+    )  # fmt: skip
+    exit_told, walk, gpa, entry, hang = told[4:9]
+    assert told[2:4] == told[9:11]  # the same moment, the same digest
+    story, effects = exit_told["exit"], exit_told["effects"]
+    assert isinstance(story, dict)
+    assert isinstance(effects, dict)
+    assert story["name"] == "CPUID"
+    assert effects["registers"]["rip"] == [story["rip"], story["rip"] + 2]
+    assert told[12]["exit"] == story  # behind its handler, too
+    assert walk["steps"]
+    assert gpa["is_physical"] is True
+    assert entry["passes"] is True
+    assert hang["stuck"] is False
+    assert told[14] == told[3]
+
+
+def test_explain_refuses_in_one_line(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        ("explain", "write explain entry"),
+        ("explain exit", "no exit yet"),
+        ("explain walk 0 sideways", "'sideways'"),
+    ):
+        status, _, err = debug(image, capsys, words)
+        assert status == 64, words
+        assert said in err
+        assert err.count("\n") == 1

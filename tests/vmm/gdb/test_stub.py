@@ -222,7 +222,10 @@ def test_reading_changes_nothing(stub: Stub) -> None:
     for line in ("when", "vmcs", "vmcs diff", "walk 0x100000", "tlb", "explain entry", "sched",
                  "explain last", "explain hang", "hypercalls", "stats", "time", "freq",
                  "backtrace", "where", "where test_main", "exit", "exit-break list", "help",
-                 "phys", "checkpoint list"):  # fmt: skip
+                 "phys", "checkpoint list", "explain exit", "explain walk 0x100000", "exits",
+                 "explain walk gpa:0x100000 write", "explain hang 100000", "regs", "ledger",
+                 "disas", "x $rip 4", "xp 0x100000 4", "console", "fields", "checkpoints",
+                 "digest"):  # fmt: skip
         assert monitor(stub, line) or line in ("vmcs diff", "exit-break list"), line
     assert state() == before
 
@@ -292,7 +295,10 @@ def test_a_thousand_breakpoints_are_no_matter(stub: Stub) -> None:
         ("exit-break add reason=NOTHING", "column"), ("exit-break del 99", "no breakpoint 99"),
         ("goto", "usage"), ("goto moon 1", "usage"), ("walk no_such_symbol", "neither"),
         ("vmcs NOSUCHFIELD", "no VMCS field"), ("mmio read 0xfee00000 3", "1, 2, 4 or 8"),
-        ("phys maybe", "usage"), ("history", "usage"), ("", "exit-break"),
+        ("phys maybe", "usage"), ("changed NOSUCHFIELD", "no such VMCS field"),
+        ("explain weather", "explain entry | exit"), ("explain walk 0 sideways", "choose one of"),
+        ("exits reason=", "column"), ("disas 0xdead0000beef", "nothing is mapped"),
+        ("history", "usage"), ("", "exit-break"),
     ],
 )  # fmt: skip
 def test_monitor_says_what_is_wrong(stub: Stub, line: str, said: str) -> None:
