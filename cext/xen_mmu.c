@@ -122,8 +122,10 @@ struct extended { uint64_t command, one, two; };
 static int pin(struct engine *e, uint64_t mfn, enum frame_type type)
 {
     int rc = xen_get_type(e, mfn, type);
-    if (rc)
+    if (rc) {
+        xen_breach(e, XEN_RULE_PIN, mfn << 12, type);
         return rc;
+    }
     struct page_frame *f = &xen_of(e)->frame[mfn];
     if (f->flags & FRAME_PINNED) {
         xen_put_type(e, mfn);
