@@ -236,10 +236,10 @@ void stops_let_out(struct engine *e)
         micro_flush_page(e, s->let_in[--s->let_in_count]);
 }
 
-void stops_forget_note(struct engine *e) { e->stops->noted.kind = 0; }
+void stops_forget_noted(struct engine *e) { e->stops->noted.kind = 0; }
 
 /* Between two instructions: was there an access? */
-void stops_settle(struct engine *e)
+void stops_settle_noted(struct engine *e)
 {
     struct stops *s = e->stops;
     if (!s->noted.kind || e->debug.let_in || e->repeats)

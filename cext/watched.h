@@ -26,8 +26,21 @@ void stops_note(struct engine *e, uint64_t linear, uint64_t size, bool writes);
 void stops_note_physical(struct engine *e, uint64_t hpa, uint64_t size);
 void stops_let_in(struct engine *e, uint64_t linear, uint64_t size);
 void stops_let_out(struct engine *e);
-void stops_forget_note(struct engine *e);
-void stops_settle(struct engine *e);
+void stops_forget_noted(struct engine *e);
+void stops_settle_noted(struct engine *e);
 bool stops_at_exit(struct engine *e);
+
+/* Nothing is noted where no memory is watched: these stand in the way of every trap. */
+static inline void stops_forget_note(struct engine *e)
+{
+    if (unlikely(e->watching))
+        stops_forget_noted(e);
+}
+
+static inline void stops_settle(struct engine *e)
+{
+    if (unlikely(e->watching))
+        stops_settle_noted(e);
+}
 
 #endif
