@@ -31,12 +31,21 @@ def fuzz(
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write each difference as a case.")
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Run recorded steps instead: MOO or JSON.")
+    ] = None,
     workers: Annotated[int, typer.Option("-n", metavar="N", help="Processes at once.")] = 1,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler (local: start one).")
     ] = None,
 ) -> int:
     """Run random instruction sequences on ring1 and on an oracle; shrink what differs."""
+    if suite is not None:
+        from vmm.cli.steps import run_suite
+
+        if out is not None:
+            raise UsageError("--out goes with drawn sequences; the suite's own files are the cases")
+        return run_suite(Path(suite), count)
     from vmm.testing.fuzz.campaign import Findings
     from vmm.testing.fuzz.forms import FAMILIES
 

@@ -107,6 +107,11 @@ class Bus:
                 offset = start - place.base
                 self._insert(Range(start, end, place.registers, offset, place.width, place.timed))
 
+    def disconnect(self) -> None:
+        """Let no device answer any more."""
+        self._fixed, self._devices = [], []
+        self.overlay(())
+
     def devices(self) -> list[Device]:
         """Return each device once, in the order of registration."""
         return list(self._devices)
