@@ -63,7 +63,7 @@ def test_passes(row: dict[str, Any], images: Path) -> None:
     assert not verdicts(output, "ABORT")
     wanted = row.get("ring1", {}).get("status", row["status"])
     assert result.status == (3 if failed else wanted), result.message or output[-2000:]
-    if wanted == 1:
+    if wanted == 1 and not row.get("silent"):
         assert verdicts(output, "PASS")
         assert "SUMMARY: " in output
 
