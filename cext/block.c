@@ -276,11 +276,12 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     return b;
 }
 
-/* After the windows: an interrupt comes before a code breakpoint (manual: "Priority Among Concurrent Events"). */
+/* After the windows: an interrupt comes before a code breakpoint (manual: "Priority Among Concurrent Events"). Behind MOV SS
+ * there is none ("Masking Exceptions and Interrupts When Switching Stacks"). */
 static void check_breakpoints(struct engine *e, const struct block *b, bool repeats)
 {
     uint64_t hits = debug_before_block(e, b->real_pc, b->size, repeats);
-    if (!hits || is_due(e))
+    if (!hits || is_due(e) || in_mov_ss_shadow(e))
         return;
     e->debug.hits = hits;
     leave_block(e, TRAP_BREAKPOINT);

@@ -20,7 +20,7 @@ static void show_cause(struct engine *e, const struct event *event)
     if (event->vector == VECTOR_PAGE_FAULT || (event->vector == VECTOR_DOUBLE_FAULT && event->cr2))
         v->cr2 = core_of(e)->cr[2] = event->cr2;
     if (event->vector == VECTOR_DEBUG) {
-        v->dr6 |= event->dr6;
+        v->dr6 = (event->dr6 ? v->dr6 & ~0xfull : v->dr6) | event->dr6;    /* of all bits, B0 to B3 alone are cleared too */
         v->field[VMCS_GUEST_DR7] &= ~DR7_GD;
     }
 }

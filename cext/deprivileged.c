@@ -120,8 +120,7 @@ static bool trap_store(struct engine *e, const struct insn *i)
 
 static bool trap_syscall(struct engine *e, const struct insn *i)
 {
-    bool exists = in_64bit_code(e) && e->efer & 1;
-    return exists ? trap(e, i, OPERATION_SYSCALL, 0) : raise_fault(e, VECTOR_UD, 0);
+    return has_syscall(e) && trap(e, i, OPERATION_SYSCALL, 0);
 }
 
 /* *known = false: nothing that concerns the hypervisor. */
@@ -136,7 +135,7 @@ bool trap_replaced(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_CLI: case X86_INS_STI: break;
     case X86_INS_SGDT: case X86_INS_SIDT: case X86_INS_SLDT: case X86_INS_STR: case X86_INS_SMSW: return trap_store(e, i);
     case X86_INS_SYSCALL: return trap_syscall(e, i);
-    case X86_INS_SYSENTER: break;
+    case X86_INS_SYSENTER: return has_sysenter(e) && trap(e, i, OPERATION_SYSENTER, 0);
     default: *known = false;
     }
     return *known && trap(e, i, operation_of(i->id), 0);

@@ -196,6 +196,8 @@ bool op_far_return(struct engine *e, const struct insn *i);
 bool op_iret(struct engine *e, const struct insn *i);
 
 /* ---- system.c ---- */
+bool has_syscall(struct engine *e);    /* false: with #UD raised */
+bool has_sysenter(struct engine *e);
 bool op_syscall(struct engine *e, const struct insn *i);
 bool op_sysret(struct engine *e, const struct insn *i);
 bool op_sysenter(struct engine *e, const struct insn *i);

@@ -115,6 +115,8 @@ static const struct range cold[] = {
     {VMCS_HOST_IA32_SYSENTER_CS, VMCS_EXIT_QUALIFICATION}, {VMCS_GUEST_CR0, VMCS_GUEST_RSP}, {VMCS_GUEST_SYSENTER_ESP, VMCS_FIELD_COUNT},
 };
 
+void engine_set_maker(struct engine *e, int is_amd) { e->is_amd = is_amd; }
+
 void engine_set_capabilities(struct engine *e, const struct vmx_capabilities *capabilities)
 {
     e->caps = *capabilities;

@@ -214,6 +214,7 @@ const char *engine_message(const struct engine *engine);
 
 /* 0, or -1 for a model that is not sound or memory that is not to be had. Forgets all translations. */
 int engine_set_paging(struct engine *engine, const struct paging_model *model, uint32_t fidelity);
+void engine_set_maker(struct engine *engine, int is_amd);
 void engine_set_tsc(struct engine *engine, const struct tsc_rate *rate);
 /* Charge for events from now on; NULL: for --timing fast. -1: no memory. */
 int engine_set_prices(struct engine *engine, const struct event_costs *costs);

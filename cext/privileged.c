@@ -294,8 +294,6 @@ static bool load_table(struct engine *e, const struct insn *i, struct core_segme
 static bool load_system_segment(struct engine *e, const struct insn *i)
 {
     uint16_t selector;
-    if (in_real_mode(e) || in_v8086(e))
-        return raise_fault(e, 6, 0);
     if (exiting2(e, SECONDARY_DESCRIPTOR_TABLE_EXITING))
         return table_exit(e, i, EXIT_LDTR_TR);
     if (!i->is_memory)
@@ -390,6 +388,7 @@ bool do_privileged(struct engine *e, const struct insn *i, bool *known)
     case X86_INS_SYSRET: case X86_INS_SYSRETQ: if (!in_64bit_code(e) || !(e->efer & 1)) return raise_fault(e, 6, 0); break;
     case X86_INS_SWAPGS: if (!in_64bit_code(e)) return raise_fault(e, 6, 0); break;
     case X86_INS_LLDT: case X86_INS_LTR: if (in_real_mode(e) || in_v8086(e)) return raise_fault(e, 6, 0); break;
+    case X86_INS_XSETBV: return raise_fault(e, 6, 0);      /* before any check of CPL: CR4.OSXSAVE cannot be set */
     case X86_INS_RDPMC: if (e->cpl && !(e->core->cr[4] & CR4_PCE)) return raise_fault(e, 13, 0); return rdpmc(e, i);
     case X86_INS_CLI: case X86_INS_STI: return is_deprivileged(e) ? trap_interrupt_flag(e, i, known) : (*known = false);
     default: break;

@@ -145,6 +145,7 @@ struct engine {
     bool idt_event_valid;
     /* VM entry */
     struct vmx_capabilities caps;
+    bool is_amd;                   /* what SYSCALL and SYSENTER do outside 64-bit code */
     struct vcpu *checked;          /* whose `good` these are: the fields of its last good entry, guest state of the exit */
     uint64_t good[VMCS_FIELD_COUNT];
     int failed_check, skipped_check;

@@ -1,4 +1,5 @@
-/* SYSCALL, SYSRET, SYSENTER, SYSEXIT as Intel's processors do them: CS and SS are made up, not read. */
+/* SYSCALL, SYSRET, SYSENTER, SYSEXIT as Intel's processors do them: CS and SS are made up, not read. AMD's know SYSCALL in
+ * compatibility mode too, by CSTAR, and in long mode no SYSENTER. (Without long mode AMD's know SYSCALL as well: not here.) */
 #include "descriptor.h"
 #include "state.h"
 
@@ -16,10 +17,18 @@ static void enter_flat(struct engine *e, uint16_t cs, uint16_t ss, int cpl, bool
     set_segment(e, CS, with_rpl(cs, cpl), 0, 0xffffffff, FLAT_CODE | dpl | (long_code ? DESC_L : DESC_B));
 }
 
-static bool has_syscall(struct engine *e)
+static bool has_sysret(struct engine *e)
 {
     return (in_64bit_code(e) && (e->efer & EFER_SCE)) || raise_fault(e, FAULT_UD, 0);
 }
+
+bool has_syscall(struct engine *e)
+{
+    bool knows = in_64bit_code(e) || (e->is_amd && in_long_mode(e));
+    return (knows && (e->efer & EFER_SCE)) || raise_fault(e, FAULT_UD, 0);
+}
+
+bool has_sysenter(struct engine *e) { return !(e->is_amd && in_long_mode(e)) || raise_fault(e, FAULT_UD, 0); }
 
 bool op_syscall(struct engine *e, const struct insn *i)
 {
@@ -31,7 +40,7 @@ bool op_syscall(struct engine *e, const struct insn *i)
     uint16_t cs = (uint16_t)(v->star >> 32) & 0xfffc;
     c->regs[RCX] = c->rip + i->length;
     c->regs[11] = flags;
-    c->rip = v->lstar;
+    c->rip = in_64bit_code(e) ? v->lstar : v->cstar;
     set_guest_rflags(e, flags & ~v->fmask);
     enter_flat(e, cs, (uint16_t)(cs + 8), 0, true);
     clear_event_shadow(e);
@@ -43,7 +52,7 @@ bool op_sysret(struct engine *e, const struct insn *i)
     const uint64_t restored = 0x3c7fd7;    /* all but RF and VM */
     struct core *c = core_of(e);
     bool wide = i->operand_size == 8;
-    if (!has_syscall(e))
+    if (!has_sysret(e))
         return false;
     if (guest_cpl(e) != 0 || (wide && !is_canonical(e, c->regs[RCX])))
         return raise_fault(e, FAULT_GP, 0);
@@ -60,6 +69,8 @@ static uint16_t sysenter_cs(struct engine *e) { return (uint16_t)vmcs_read(e, VM
 bool op_sysenter(struct engine *e, const struct insn *i)
 {
     (void)i;
+    if (!has_sysenter(e))
+        return false;
     uint16_t cs = sysenter_cs(e);
     uint64_t wrap = in_long_mode(e) ? ~0ull : 0xffffffff;
     if (in_real_mode(e) || cs == 0)
@@ -77,6 +88,8 @@ bool op_sysexit(struct engine *e, const struct insn *i)
     struct core *c = core_of(e);
     uint16_t cs = sysenter_cs(e);
     bool wide = i->operand_size == 8;
+    if (!has_sysenter(e))
+        return false;
     if (in_real_mode(e) || cs == 0 || guest_cpl(e) != 0)
         return raise_fault(e, FAULT_GP, 0);
     if (wide && !(is_canonical(e, c->regs[RCX]) && is_canonical(e, c->regs[RDX])))

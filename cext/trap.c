@@ -182,8 +182,8 @@ static uint32_t length_before(const struct engine *e, const struct block *b, uin
 }
 
 /* INT n, INT3, INTO: Unicorn has moved RIP past it, but not for INT 6, which it takes for an invalid instruction; the event
- * begins at the instruction. INTO may stand in mid-block. */
-static void software_interrupt(struct engine *e, uint8_t vector, const struct block *b)
+ * begins at the instruction. INTO may stand in mid-block. `held`: a trap that MOV SS held back comes at the handler's first. */
+static void software_interrupt(struct engine *e, uint8_t vector, const struct block *b, uint64_t held)
 {
     uint8_t opcode = 0xcd;
     uint64_t end;
@@ -194,8 +194,14 @@ static void software_interrupt(struct engine *e, uint8_t vector, const struct bl
     if (vector == 3 || vector == 4)
         peek_code(e, end - 1, &opcode, 1);
     bool exception = (vector == 3 && opcode == 0xcc) || (vector == 4 && opcode == 0xce);
+    if (e->mov_ss_at + 1 == e->retired)
+        e->mov_ss_at = e->retired;         /* should it exit: the shadow is still there */
     raise_event(e, (struct event){.type = exception ? EVENT_SOFTWARE_EXCEPTION : EVENT_SOFTWARE_INTERRUPT,
                                   .vector = vector, .instruction_length = length});
+    if (unlikely(held) && !e->exit_ready)
+        debug_exception(e, held);
+    else if (held)
+        e->debug.hits = held;
 }
 
 static void exception(struct engine *e, uint8_t vector)
@@ -277,12 +283,13 @@ static void dispatch(struct engine *e, uint32_t vector)
     if (vector == VECTOR_DB || vector == TRAP_UNTRANSLATABLE)      /* the block has run to its end */
         finish_block(e);
     settle_block(e);
+    uint64_t held = software ? e->debug.hits : 0;  /* by MOV SS: nothing else has hits before INT n */
     if (unlikely(e->debug.let_in) && vector != VECTOR_DB)
         debug_give_up(e);
     if (vector == TRAP_SENSITIVE)
         do_sensitive_trap(e, decode_at_rip(e));
     else if (software)
-        software_interrupt(e, (uint8_t)vector, b);
+        software_interrupt(e, (uint8_t)vector, b, held);
     else if (vector == TRAP_UNTRANSLATABLE)
         untranslatable(e);
     else if (vector == TRAP_DUE)

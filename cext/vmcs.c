@@ -132,6 +132,20 @@ bool load_guest(struct engine *e, struct vcpu *v)
     return true;
 }
 
+/* Of all events, INT n and INT3 behind MOV SS leave what it holds back pending (manual: "Delivery of Pending Debug Exceptions
+ * after VM Entry"). */
+static uint64_t held_beyond(const struct engine *e, uint64_t info, uint64_t pending)
+{
+    uint64_t type = info >> 8 & 7;
+    bool software = type == EVENT_SOFTWARE_INTERRUPT || type == EVENT_SOFTWARE_EXCEPTION;
+    return info >> 31 & 1 && software && in_mov_ss_shadow(e) ? pending & PENDING_BREAKPOINTS : 0;
+}
+
+static void raise_debug(struct engine *e, uint64_t cause)
+{
+    raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = cause});
+}
+
 /* The event that software asked to inject, else a pending debug trap: single step, breakpoints. */
 void inject_at_entry(struct engine *e)
 {
@@ -140,6 +154,7 @@ void inject_at_entry(struct engine *e)
         xen_at_entry(e);
         return;
     }
+    uint64_t held = held_beyond(e, info, *pending);
     if (events_blocked(e)) {       /* held back for one instruction; what TF causes comes by itself */
         if (*pending & PENDING_BREAKPOINTS)
             hold_back(e, *pending & PENDING_BREAKPOINTS);
@@ -157,11 +172,13 @@ void inject_at_entry(struct engine *e)
             monitor_trap(e, 0);
         else
             inject(e, ev);
+        if (unlikely(held) && !e->exit_ready)
+            raise_debug(e, held);
         e->price.injects = false;
     } else if (*pending & (PENDING_BREAKPOINTS | PENDING_BS)) {
         uint64_t cause = *pending & (PENDING_BREAKPOINTS | PENDING_BS);
         *pending = 0;
-        raise_event(e, (struct event){.type = EVENT_HARDWARE_EXCEPTION, .vector = 1, .dr6 = cause});
+        raise_debug(e, cause);
     }
 }
 

@@ -100,6 +100,7 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
         """
         made = cls(ram, clock, Capabilities.of_model(model))
         made.set_paging(model, Fidelity.LARGE)
+        lib.engine_set_maker(made._native, model.vendor == "AuthenticAMD")
         return made
 
     def set_paging(self, model: CpuModel, fidelity: Fidelity) -> None:

@@ -79,6 +79,14 @@ def set_controls(vmcs: Vmcs, memory: GuestMemory, capabilities: Capabilities, in
     vmcs[Field.GUEST_CR4] |= CR4_FORCED
 
 
+def withhold(vmcs: Vmcs, features: frozenset[str]) -> None:
+    """Make #UD of what CPUID does not offer ("Changes to Instruction Behavior in VMX")."""
+    lacking = Secondary.of(
+        enable_rdtscp="rdtscp" not in features, enable_invpcid="invpcid" not in features
+    )
+    vmcs[Field.SECONDARY_VM_EXEC_CONTROL] &= ~int(lacking)
+
+
 def write_msr_bitmap(memory: GuestMemory, features: frozenset[str]) -> None:
     """Fill the bitmap page: everything exits but what passes ("MSR-Bitmap Address")."""
     bitmap = bytearray(b"\xff" * 4096)

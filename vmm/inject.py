@@ -20,6 +20,8 @@ _EVENT: Final = Field.VM_ENTRY_INTR_INFO_FIELD.index
 _BLOCKED: Final = Field.GUEST_INTERRUPTIBILITY_INFO.index
 _RFLAGS: Final = Field.GUEST_RFLAGS.index
 _DEBUG: Final = Field.GUEST_PENDING_DBG_EXCEPTIONS.index
+_BREAKPOINTS: Final = 0xF
+_DR6_CAUSES: Final = 0x600F  # B0 to B3, BD, BS
 INTERRUPT_WINDOW: Final = 1 << 2  # primary control bits
 NMI_WINDOW: Final = 1 << 22
 
@@ -68,6 +70,16 @@ def close_windows(vcpu: "Vcpu") -> None:
     """Stop asking."""
     vcpu.vmcs[Field.CPU_BASED_VM_EXEC_CONTROL] &= ~(INTERRUPT_WINDOW | NMI_WINDOW)
     vcpu.look_for_events = True
+
+
+def show_debug_cause(vcpu: "Vcpu", causes: int) -> None:
+    """Put into DR6 why #DB comes: injecting it leaves DR6 alone.
+
+    Breakpoints that did not hit are cleared ("Debug Status Register (DR6)": certain debug
+    exceptions may; processors do at each but INT1's, which has no cause), the others never.
+    """
+    if causes:
+        vcpu.regs.dr6 = vcpu.regs.dr6 & ~_BREAKPOINTS | causes & _DR6_CAUSES
 
 
 def inject_exception(

@@ -12,7 +12,7 @@ from hwmodel.vmx.exit import Exit
 from hwmodel.vmx.state import Vmcs
 from vmm.activity import Activity
 from vmm.apicv import ApicHardware, VirtualApic, deliver_virtual
-from vmm.controls import set_controls
+from vmm.controls import set_controls, withhold
 from vmm.devices.platform import Board
 from vmm.dialect_view import DialectView
 from vmm.exits.table import handlers_of
@@ -119,6 +119,7 @@ class Vcpu(DialectView):
         self.vmcs.reset()
         if self.domain is None:  # whose guests know no VT-x
             set_controls(self.vmcs, self.memory, self.pcpu.capabilities, self.index)
+            withhold(self.vmcs, self.cpuid.model.features)
             self.hide_tsc()
         if self.shadow is not None:
             self.shadow.prepare()

@@ -47,8 +47,8 @@ def kut(
     tests = [test for test in read_config(Path(folder)) if matches(test.name, pattern)]
     if not tests:
         raise UsageError(f"-k {pattern!r} matches no test of {folder}")
-    results = list(_results(tests, workers, scale, scheduler))
-    for line in table(results):
+    results: list[KutResult] = []
+    for line in table(_kept(_results(tests, workers, scale, scheduler), results)):
         typer.echo(line)
     if junit is not None:
         write_junit(results, Path(junit))
@@ -75,6 +75,12 @@ def _one(test: "KutTest", scale: float) -> "KutResult":
     return run_test(test, time.process_time, scale)
 
 
+def _kept(results: "Iterator[KutResult]", into: "list[KutResult]") -> "Iterator[KutResult]":
+    for result in results:
+        into.append(result)
+        yield result
+
+
 def _results(
     tests: "list[KutTest]", workers: int, scale: float, scheduler: str | None
 ) -> "Iterator[KutResult]":
@@ -84,9 +90,7 @@ def _results(
         yield from spread(scheduler, _one, [(test, scale) for test in tests], workers)
         return
     if workers == 1:
-        for test in tests:
-            typer.echo(f"{test.name} ...", err=True)
-            yield _one(test, scale)
+        yield from (_one(test, scale) for test in tests)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

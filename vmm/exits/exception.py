@@ -6,21 +6,20 @@ from hwmodel.arch.events import EventType
 from hwmodel.vmx.exit import Exit
 from vmm.exits.emulator.machine import GuestFault
 from vmm.exits.vectored import VectoredEvent, inject_during, shut_down
-from vmm.inject import inject_exception, inject_software_exception
+from vmm.inject import inject_exception, inject_software_exception, show_debug_cause
 from vmm.outcome import Outcome, StopReason
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _DB: Final = 1
-_DR6_CAUSES: Final = 0x600F  # B0 to B3, BD, BS
 
 
 def handle_exception_nmi(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
     """Give an intercepted exception to the guest: only observers ask for these exits."""
     info = vmexit.interruption_info
     if info & 0xFF == _DB:  # an injected #DB shows only what software puts into DR6
-        vcpu.regs.dr6 |= vmexit.qualification & _DR6_CAUSES
+        show_debug_cause(vcpu, vmexit.qualification)
     error = vmexit.interruption_error if info & 1 << 11 else None
     if info >> 8 & 7 in (EventType.PRIVILEGED_SOFTWARE_EXCEPTION, EventType.SOFTWARE_EXCEPTION):
         inject_software_exception(vcpu, info, vmexit.instruction_length)

@@ -27,6 +27,10 @@ _NEEDS: Final[dict[int, str]] = {
     Msr.IA32_PRED_CMD: "spec_ctrl",
     Msr.IA32_ARCH_CAPABILITIES: "arch_capabilities",
 }
+_AMD_COUNTERS: Final = 4
+_AMD: Final = frozenset(range(Msr.K7_EVNTSEL0, Msr.K7_PERFCTR0 + _AMD_COUNTERS))
+"""Every AMD64 processor has these counters, no CPUID bit tells of them. Ours keep what is written
+and count nothing."""
 SPECULATION: Final = (Msr.IA32_SPEC_CTRL, Msr.IA32_PRED_CMD, Msr.IA32_ARCH_CAPABILITIES)
 _IBPB: Final = 1  # the one command of IA32_PRED_CMD
 
@@ -39,6 +43,7 @@ _PLAIN: Final[dict[int, tuple[int, int]]] = {
     Msr.MTRR_FIX16K_80000: (0, (1 << 64) - 1),
     Msr.MTRR_FIX16K_A0000: (0, (1 << 64) - 1),
     **dict.fromkeys(range(Msr.MTRR_FIX4K_C0000, Msr.MTRR_FIX4K_F8000 + 1), (0, (1 << 64) - 1)),
+    **dict.fromkeys(_AMD, (0, (1 << 64) - 1)),
 }
 # Read-only, or written without effect.
 _CONSTANT: Final[dict[int, int]] = {
@@ -87,7 +92,7 @@ def _read(vcpu: "Vcpu", number: int) -> int | None:
     if number in SPECULATION:
         return read_speculation(vcpu, number) if has_msr(vcpu, number) else None
     if number in _PLAIN:
-        return vcpu.msrs.get(number, _PLAIN[number][0])
+        return vcpu.msrs.get(number, _PLAIN[number][0]) if has_msr(vcpu, number) else None
     if number in _CONSTANT:
         return _CONSTANT[number]
     return vcpu.dialects.read_msr(vcpu, number)
@@ -108,14 +113,16 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     if number in SPECULATION:
         return has_msr(vcpu, number) and write_speculation(vcpu, number, value)
     if number in _PLAIN:
-        return _write_plain(vcpu, number, value)
+        return has_msr(vcpu, number) and _write_plain(vcpu, number, value)
     if number in (Msr.IA32_UCODE_REV, Msr.IA32_DEBUGCTLMSR, Msr.IA32_UCODE_WRITE):
         return True
     return vcpu.dialects.write_msr(vcpu, number, value)
 
 
 def has_msr(vcpu: "Vcpu", number: int) -> bool:
-    """Whether CPUID tells of the feature that an MSR belongs to."""
+    """Whether CPUID tells of the feature, or the maker, that an MSR belongs to."""
+    if number in _AMD:
+        return vcpu.cpuid.model.vendor == "AuthenticAMD"
     feature = _NEEDS.get(number)
     return feature is None or feature in vcpu.cpuid.model.features
 

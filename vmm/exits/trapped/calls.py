@@ -29,6 +29,7 @@ _CODE64, _CODE32, _DATA = 0xA09B, 0xC09B, 0xC093  # flat, present, accessed; DPL
 _RETURNED: Final = 0x3C7FD7  # what SYSRET takes of R11: all but RF and VM
 _DEFINED: Final = 0x3F7FD7
 _LMA: Final = 1 << 10
+_LONG: Final = 1 << 13  # CS.L
 _LA57: Final = int(Cr4.of(la57=1))
 _MASK32, _MASK64 = (1 << 32) - 1, (1 << 64) - 1
 _VALID: Final = 1 << 31
@@ -46,15 +47,16 @@ def _enter_flat(vcpu: "Vcpu", cs: int, ss: int, cpl: int, *, wide: bool) -> None
 
 
 def handle_syscall(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
-    """To IA32_LSTAR in ring 0."""
+    """To IA32_LSTAR in ring 0, on AMD's processors from 32-bit code to CSTAR."""
     fields, native, gpr = vcpu.vmcs.fields, vcpu.vmcs.native, vcpu.regs.gpr
+    target = native.lstar if fields[_CS[3]] & _LONG else native.cstar
     flags = fields[RFLAGS] & ~RF
     gpr[1] = fields[RIP] + vmexit.instruction_length & _MASK64
     gpr[11] = flags
     fields[RFLAGS] = flags & ~native.fmask & _DEFINED | 2
     cs = native.star >> 32 & 0xFFFC
     _enter_flat(vcpu, cs, cs + 8, 0, wide=True)
-    return retire(vcpu, native.lstar, traps=bool(fields[RFLAGS] & TF))
+    return retire(vcpu, target, traps=bool(fields[RFLAGS] & TF))
 
 
 def handle_sysret(vcpu: "Vcpu", vmexit: Exit) -> Outcome:

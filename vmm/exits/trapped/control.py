@@ -9,7 +9,7 @@ from vmm.exits.cr import write_cr0
 from vmm.exits.emulator.machine import GuestFault
 from vmm.exits.shadowed import handle_control_registers
 from vmm.exits.trapped.operand import GP, RF, RFLAGS, UD, is_memory, word
-from vmm.inject import inject_exception
+from vmm.inject import inject_exception, show_debug_cause
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def handle_dr(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
 
 def _general_detect(vcpu: "Vcpu") -> Outcome:
     """Raise #DB before the access; it is a fault, so its frame has RF set."""
-    vcpu.regs.dr6 |= _BD
+    show_debug_cause(vcpu, _BD)
     vcpu.vmcs[Field.GUEST_DR7] = vcpu.regs.dr7 & ~_BD
     vcpu.vmcs.fields[RFLAGS] |= RF
     inject_exception(vcpu, _DB, None)

@@ -7,13 +7,13 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.vmx.exit import Exit
 from vmm.exits.shadowed import handle_exception
 from vmm.exits.vectored import VectoredEvent, shut_down
+from vmm.inject import show_debug_cause
 from vmm.outcome import Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import Vcpu
 
 _VALID, _HAS_ERROR = 1 << 31, 1 << 11
-_DR6_CAUSES: Final = 0x600F  # B0 to B3, BD, BS
 _CONTRIBUTORY: Final = {Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP}
 
 
@@ -25,7 +25,7 @@ def handle_reflected(vcpu: "Vcpu", vmexit: Exit) -> Outcome:
         if vector == Vector.PF:
             return handle_exception(vcpu, vmexit)
         if vector == Vector.DB:
-            vcpu.regs.dr6 |= vmexit.qualification & _DR6_CAUSES
+            show_debug_cause(vcpu, vmexit.qualification)
             vcpu.vmcs[Field.GUEST_DR7] = vcpu.regs.dr7 & ~(1 << 13)
     vcpu.vmcs.native.permitted = 0
     return _pass_on(vcpu, vmexit, info)

@@ -48,7 +48,8 @@ SYSTEM: Final = (
     "kernel_gs_base", "tsc_aux", "cs", "ss",
 )  # fmt: skip
 XMM: Final = tuple(f"xmm{n}" for n in range(16))
-REGISTERS: Final = (*GPR_NAMES, "rip", "rflags", *SYSTEM, *XMM)
+BREAKPOINTS: Final = tuple(f"dr{n}" for n in range(4))
+REGISTERS: Final = (*GPR_NAMES, "rip", "rflags", *SYSTEM, *BREAKPOINTS, *XMM)
 _EXIT_KEYS: Final = (
     "reason", "qualification", "instruction_length", "guest_linear", "guest_physical",
     "interruption_info", "interruption_error", "rip",

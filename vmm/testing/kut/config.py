@@ -2,7 +2,7 @@
 
 What is read: file, smp, test_args, qemu_params (or extra_params: -m, -append, -cpu; see
 processor.py), arch, timeout, check. A test that needs what its option `-machine` or `-device` adds
-finds it missing and says so.
+finds it missing and says so; where one would not, `_DEVICES` does.
 """
 
 import itertools
@@ -21,6 +21,7 @@ DEFAULT_MEMORY: Final = "128M"
 DEFAULT_TIMEOUT: Final = 90
 _MISSING: Final = {"enable_vmware_backdoor=Y": "no VMware backdoor"}
 """What a test checks of the host's KVM before it runs, and we do not have."""
+_DEVICES: Final = {"intel-iommu": "no IOMMU"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
     image = folder / section.get("file", f"{name}.flat")
     words = _words(section.get("qemu_params", section.get("extra_params", "")))
     memory, arguments = DEFAULT_MEMORY, section.get("test_args", "")
-    wanted = ""
+    wanted = lacks = ""
     for option, value in itertools.pairwise(words):
         if option == "-m":
             memory = value if value[-1:].isalpha() else f"{value}M"
@@ -72,12 +73,14 @@ def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
             arguments = value
         elif option == "-cpu":
             wanted = value
+        elif option == "-device":
+            lacks = lacks or _DEVICES.get(value.split(",")[0], "")
     arch = section.get("arch", "")
     return KutTest(
         name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
         float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
         processor_for(image.stem, wanted), arch,
-        _why_not(image, arch, section.get("check", "")),
+        lacks or _why_not(image, arch, section.get("check", "")),
     )  # fmt: skip
 
 

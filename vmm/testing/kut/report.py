@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,15 +12,16 @@ from vmm.testing.kut.run import KutResult, Verdict
 _BAD = (Verdict.FAIL, Verdict.TIMEOUT, Verdict.ERROR)
 
 
-def table(results: Sequence[KutResult]) -> Iterator[str]:
-    """Yield a line for each test and a last one with the sums."""
+def table(results: Iterable[KutResult]) -> Iterator[str]:
+    """Yield a line for each test as its result comes, and a last one with the sums."""
+    counts: Counter[Verdict] = Counter()
     yield f"{'test':<28} {'verdict':<8} {'PASS':>6} {'FAIL':>5} {'SKIP':>5} {'s':>7}  reason"
     for result in results:
         yield (
             f"{result.name:<28} {result.verdict:<8} {result.passes:>6} {result.fails:>5} "
             f"{result.skips:>5} {result.seconds:>7.1f}  {result.reason}"
         ).rstrip()
-    counts = Counter(result.verdict for result in results)
+        counts[result.verdict] += 1
     yield ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
