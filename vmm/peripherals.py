@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from vmm.boardmap import VIRTIO_MMIO, VIRTIO_MMIO_LINES
 from vmm.boot.memmap import ram_slots
 from vmm.boot.wakeup import wakeup_tables
-from vmm.config import Config, Wakeup
-from vmm.devices.device import Clock
+from vmm.config import Config, Technique, Wakeup
+from vmm.devices.device import Clock, State
 from vmm.devices.platform import Board
 from vmm.disks import Disk, TransportKind
 from vmm.errors import UsageError
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from vmm.virtio.device import Context, VirtioDevice
 
 LOGGED: Final = 200  # lines; a guest can cause any number
+
+
+class Media(Protocol):
+    """A disk, as a reset sees it."""
+
+    def save_media(self) -> State:
+        """Return what a reset keeps."""
+
+    def restore_media(self, state: State) -> None:
+        """Take over what save_media() returned."""
 
 
 class Peripherals:
@@ -53,6 +63,8 @@ class Peripherals:
         self._images: list[Image] = []
         self._outside: Outside | None = None
         self.disks: list[Blk] = []
+        self.media: list[Media] = []
+        """Disks of another kind than virtio's."""
         try:
             for disk in config.disks:
                 self._images.append(_open(disk))
@@ -67,9 +79,15 @@ class Peripherals:
         assert self._outside is not None
         return self._outside
 
+    @property
+    def images(self) -> "tuple[Image, ...]":
+        """The disks' files, opened."""
+        return tuple(self._images)
+
     def plug(self, board: Board, memory: GuestMemory, clock: Clock) -> None:
         """Make the devices and put them into `board`. Raises UsageError when it is full."""
-        if not self._config.disks and not self.outside.has_devices():
+        is_pc = self._config.technique is not Technique.PV  # whose devices are back ends
+        if not is_pc or not (self._config.disks or self.outside.has_devices()):
             return
         from vmm.virtio.device import Context
 
@@ -122,10 +140,10 @@ class Peripherals:
         """While the board goes back to its power-on state: what is on the disks stays, and random
         bytes are not drawn a second time.
         """
-        media = [disk.save_media() for disk in self.disks]
+        media = [disk.save_media() for disk in (*self.disks, *self.media)]
         with self.outside.kept_entropy():
             yield
-        for disk, kept in zip(self.disks, media, strict=True):
+        for disk, kept in zip((*self.disks, *self.media), media, strict=True):
             disk.restore_media(kept)
 
     def close(self) -> None:

@@ -1,5 +1,8 @@
 """Debian's generic kernel, unmodified, as a Xen PV domain."""
 
+import hashlib
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +52,15 @@ def test_four_processors_come_up_by_hypercalls(generic: Boot) -> None:
     assert "\r\n4\r\n4\r\n" in text
     assert "smp: Brought up 1 node, 4 CPUs" in text
     assert (result.status, result.reason) == (0, "poweroff")
+
+
+def test_a_pv_disk_is_read_and_written(generic: Boot, tmp_path: Path) -> None:
+    disk, data = tmp_path / "disk.raw", random.Random(9).randbytes(4 << 20)
+    disk.write_bytes(data)
+    text, result = generic.say(
+        "sha256sum /dev/xvda", "echo kept | dd of=/dev/xvda bs=512 seek=8 conv=sync,fsync", **PV,
+        disks=str(disk),
+    )  # fmt: skip
+    assert hashlib.sha256(data).hexdigest() in text
+    assert (result.status, result.reason) == (0, "poweroff")
+    assert disk.read_bytes() == data[:4096] + b"kept\n".ljust(512, b"\0") + data[4608:]

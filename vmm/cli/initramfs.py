@@ -25,7 +25,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 hostname ring1
-for bus in pci acpi virtio; do
+for bus in pci acpi virtio xen; do
     cat /sys/bus/$bus/devices/*/modalias 2>/dev/null | sort -u | while read -r alias; do
         modprobe -q "$alias" 2>/dev/null
     done

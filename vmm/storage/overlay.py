@@ -1,5 +1,6 @@
 """Snapshot mode: writes are kept in memory, the image below stays as it is."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from vmm.storage.image import Image, Pieces, Views, clear, scatter, total
@@ -117,3 +118,20 @@ class Overlay:
         clear([view])
         self._below.read(number * BLOCK, [view])
         return bytes(data)
+
+
+def media_of(image: Image) -> dict[str, object]:
+    """Return what was written in snapshot mode; nothing of an image that keeps it itself."""
+    if not isinstance(image, Overlay):
+        return {}
+    numbers, data = image.save()
+    return {"blocks": numbers, "data": data}
+
+
+def restore_media(image: Image, state: Mapping[str, object]) -> None:
+    """Take over what media_of() returned."""
+    if isinstance(image, Overlay):
+        numbers, data = state["blocks"], state["data"]
+        assert isinstance(numbers, list)
+        assert isinstance(data, bytes)
+        image.restore(numbers, data)

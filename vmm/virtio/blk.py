@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from vmm.devices.device import State
 from vmm.storage.image import SECTOR, Image, StorageError
-from vmm.storage.overlay import Overlay
+from vmm.storage.overlay import media_of, restore_media
 from vmm.virtio.blk_config import FLUSH, WRITES, config_space, offered
 from vmm.virtio.blk_request import HEADER_SIZE, SERIAL_SIZE, Request, RequestStatus, RequestType
 from vmm.virtio.blk_timing import DiskTiming, Medium
@@ -216,15 +216,8 @@ class Blk(VirtioDevice):
 
     def save_media(self) -> State:
         """Return what was written in snapshot mode: a reset keeps it, going back does not."""
-        if not isinstance(self.image, Overlay):
-            return {}
-        numbers, data = self.image.save()
-        return {"blocks": numbers, "data": data}
+        return media_of(self.image)
 
     def restore_media(self, state: State) -> None:
         """Take over what save_media() returned."""
-        if isinstance(self.image, Overlay):
-            numbers, data = state["blocks"], state["data"]
-            assert isinstance(numbers, list)
-            assert isinstance(data, bytes)
-            self.image.restore(numbers, data)
+        restore_media(self.image, state)

@@ -31,6 +31,14 @@ class Shared:
         self._view[at : at + len(data)] = data
         self._memory.wrote(at, len(data))
 
+    def view(self, at: int, size: int) -> memoryview:
+        """Return machine memory itself; say `wrote` behind a store."""
+        return self._view[at : at + size]
+
+    def wrote(self, at: int, size: int) -> None:
+        """Bytes were stored through a view."""
+        self._memory.wrote(at, size)
+
     def set_bit(self, base: int, bit: int) -> bool:
         """Set a bit of an array of 64-bit words; whether it was set before."""
         at = base + bit // 8

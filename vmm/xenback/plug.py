@@ -1,0 +1,22 @@
+"""Which back ends a domain has: one for each disk and each network card of the options."""
+
+from typing import TYPE_CHECKING
+
+from vmm.virtio.blk_timing import TIMINGS, Medium
+from vmm.xenback.blkback import BlockBackend
+from vmm.xenback.xenbus import Means
+
+if TYPE_CHECKING:
+    from vmm.pv.xen.domain import XenPv
+    from vmm.vm import VM
+
+
+def plug(vm: "VM", domain: "XenPv") -> None:
+    """Make the back ends; the board keeps their time and their state."""
+    means = Means(domain.store, domain.ports, domain.grants, domain.shared)
+    disks = zip(vm.config.disks, vm.peripherals.images, strict=True)
+    for number, (disk, image) in enumerate(disks):
+        medium = Medium(TIMINGS[disk.speed], vm.clock)
+        block = BlockBackend(number, image, medium, means, vm.clock, vm.board.reschedule)
+        vm.peripherals.media.append(block)
+        vm.board.backstage.append(block)
