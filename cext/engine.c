@@ -1,4 +1,5 @@
 /* Tour 2.1: an engine is a physical CPU; engine_enter() is its VM entry, run and VM exit. */
+#define _GNU_SOURCE
 #include "state.h"
 #include "translator.h"
 #include "trace.h"
@@ -7,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define NO_CODE_HOOK 0xfffffffffffffff0ull
 enum { ATTEMPTS_MAX = 100000 };
@@ -91,9 +93,19 @@ static bool open_unicorn(struct engine *e)
     return add_hooks(e) && (mmu_create(e) || fail(e, "no memory for the modelled TLB"));
 }
 
+/* Below 4 GiB if there is room: translated code then names it in five bytes (inline.c). */
+static struct engine *map_engine(void)
+{
+    enum { ACCESS = PROT_READ | PROT_WRITE, KIND = MAP_PRIVATE | MAP_ANONYMOUS };
+    void *at = mmap(NULL, sizeof(struct engine), ACCESS, KIND | MAP_32BIT, -1, 0);
+    if (at == MAP_FAILED)
+        at = mmap(NULL, sizeof(struct engine), ACCESS, KIND, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
 struct engine *engine_create(uint8_t *ram, uint64_t size)
 {
-    struct engine *e = calloc(1, sizeof *e);
+    struct engine *e = map_engine();
     if (!e)
         return NULL;
     e->ram = ram;
@@ -125,7 +137,7 @@ void engine_destroy(struct engine *e)
     mmu_destroy(e);
     price_destroy(e);
     free(e->decoded);
-    free(e);
+    munmap(e, sizeof *e);
 }
 
 uint64_t *engine_dirty_log(struct engine *e) { return e->dirty; }

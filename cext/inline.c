@@ -7,11 +7,14 @@
  *
  * is replaced by
  *
- *     lea rcx, record; mov rax, [rcx + engine]; mov rdx, [rax + retired]; add rdx, counted; cmp rdx, [rax + limit]; ja slow
+ *     lea rcx, record; mov eax, engine; mov rdx, [rax + retired]; add rdx, counted; cmp rdx, [rax + limit]; ja slow
  *     mov [rax + retired], rdx; mov [rax + block], rcx; jmp over
  *     slow: call on_block_again; over:
  *
  * (--timing cycle: it adds the block's work and compares that, and counts the instructions beside it) in the same bytes. All of the registers are free there: a call was to come. Anything else that stands there stays.
+ *
+ * The record is not read, only named: a line of it for every block is what a processor's first cache has no room for. That
+ * takes an engine below 4 GiB (engine_create()); else, and where a byte is missing, its address is [rcx + engine].
  */
 #include "state.h"
 
@@ -88,15 +91,28 @@ static uint8_t *put_jump(uint8_t *at, uint8_t opcode, const uint8_t *target)
     return at + 2;
 }
 
+static bool is_low(const void *p) { return (uintptr_t)p >> 32 == 0; }
+
+/* lea rcx, record; mov eax, engine (12 bytes) or mov rax, [rcx + engine] (11) */
+static uint8_t *put_record_and_engine(uint8_t *at, const struct block *b, bool by_record)
+{
+    int32_t record = (int32_t)((uintptr_t)b - (uintptr_t)(at + 7));
+    uint32_t engine = (uint32_t)(uintptr_t)b->engine;
+    at = put(at, "\x48\x8d\x0d", 3);
+    at = put(at, &record, sizeof record);
+    if (by_record)
+        return put(at, "\x48\x8b\x41\x08", 4);
+    *at = 0xb8;
+    return put(at + 1, &engine, sizeof engine);
+}
+
 /* --timing cycle: the block's work is added and compared, and instructions are counted beside it. It takes all of the room:
  * 32 bytes before `back` and, as the call that is under way returns to a jump there, 15 behind that. */
 static void inline_work(struct engine *e, const struct block *b, uint8_t *start, uint8_t *back)
 {
-    int32_t record = (int32_t)((uintptr_t)b - (uintptr_t)(start + 7));
     uint8_t *end = back + CHECK, *rest = back + 2;
-    uint8_t *at = put(start, "\x48\x8d\x0d", 3);               /* lea rcx, [rip + record] */
-    at = put(at, &record, 4);
-    at = put(at, "\x48\x8b\x41\x08\xba", 5);                   /* mov rax, [rcx + 8]; mov edx, ... */
+    uint8_t *at = put_record_and_engine(start, b, !is_low(e) || back - start == FAST_BYTES);
+    *at++ = 0xba;                                              /* mov edx, ... */
     at = put(at, &b->work, 4);
     at = put(at, "\x48\x03\x50\x18\x48\x3b\x50\x08", 8);       /* add rdx, [rax + 24]; cmp rdx, [rax + 8] */
     at = put_jump(at, 0x77, end - CALL);                       /* ja slow */
@@ -121,10 +137,8 @@ void inline_hook(struct engine *e, const struct block *b, uint8_t *back)
         inline_work(e, b, start, back);
         return;
     }
-    int32_t record = (int32_t)((uintptr_t)b - (uintptr_t)(start + 7));
-    uint8_t *at = put(start, "\x48\x8d\x0d", 3);               /* lea rcx, [rip + record] */
-    at = put(at, &record, 4);
-    at = put(at, "\x48\x8b\x41\x08\x48\x8b\x10\x48\x83\xc2", 10);   /* mov rax, [rcx + 8]; mov rdx, [rax]; add rdx, ... */
+    uint8_t *at = put_record_and_engine(start, b, !is_low(e));
+    at = put(at, "\x48\x8b\x10\x48\x83\xc2", 6);             /* mov rdx, [rax]; add rdx, ... */
     *at++ = (uint8_t)b->counted;
     at = put(at, "\x48\x3b\x50\x08\x77", 5);                   /* cmp rdx, [rax + 8]; ja ... */
     *at = (uint8_t)(slow - (at + 1));
