@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from vmm.cli.benchmarks import cases, costs, linux, loop, repeat, startup, tracing, walks
+from vmm.cli.benchmarks import cases, costs, linux, loop, repeat, startup, tracing, travel, walks
 from vmm.cli.benchmarks.machines import qemu_missing
 from vmm.cli.benchmarks.row import Row
 from vmm.errors import UsageError
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Section] = {
     "costs": costs.measure,
     "walks": walks.measure,
     "trace": tracing.measure,
+    "travel": lambda runs, _percent: travel.measure(runs),
     "tests": cases.measure,
     "startup": lambda runs, _percent: startup.measure(runs),
     "linux": lambda runs, _percent: linux.measure(runs),

@@ -33,10 +33,11 @@ def measure(runs: int, percent: int) -> list[Row]:
     """
     pairs = max(runs, PAIRS)
     plain, traced, after = [], [], []
-    for _ in range(pairs):
-        plain.append(on_ring1(IMAGE, percent))
+    for number in range(pairs):
+        order = [(plain, None), (after, _left)]
+        for results, watched in order if number % 2 else order[::-1]:  # in turns
+            results.append(on_ring1(IMAGE, percent, watched))
         traced.append(on_ring1(IMAGE, percent, _recorded))
-        after.append(on_ring1(IMAGE, percent, _left))
     rows = []
     for name, words in _EXITS.items():
         added = [(t[name] - p[name]) * 1e6 for p, t in zip(plain, traced, strict=True)]
