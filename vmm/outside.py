@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmm.config import Config, Console
 from vmm.devices.device import Clock
@@ -33,6 +33,21 @@ if TYPE_CHECKING:
 
 FIRST_MAC: Final = 0x525400123456  # QEMU's
 CONNECTING: Final = 0x80  # added on the side that connects: two guests on a cable must differ
+
+
+class Card(Protocol):
+    """A network card, as its cable sees it."""
+
+    @property
+    def name(self) -> str:
+        """What a tape calls it."""
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame."""
+
+    @property
+    def rescheduled(self) -> "Callable[[], None]":
+        """Hears that the next event is another."""
 
 
 class Outside:
@@ -216,16 +231,30 @@ class Outside:
         backend: Any,
         place: Placement,
     ) -> "Net":
-        from vmm.net.backend import Port
         from vmm.virtio.net import DEFAULT_MTU, Net
 
         mac, mtu = _address(number, options, backend), options.mtu if options else DEFAULT_MTU
         card = Net(f"net{number}", context, backend, mac=mac, mtu=mtu, packed=place.packed)
-        door = self._sources.door(card.name, card.receive)
-        backend.plug_in(Port(context.clock, door, card.rescheduled))
-        self._sources.add(backend)
+        self.plug_in(card, backend, context.clock)
         self.cards.append(card)
         return card
+
+    def cables(self) -> "Iterator[tuple[int, Backend, bytes, int]]":
+        """Yield number, backend, address and MTU of each network card."""
+        from vmm.virtio.net import DEFAULT_MTU
+
+        for number, (options, backend, _) in enumerate(self._nets):
+            if backend is not None:
+                mtu = options.mtu if options else DEFAULT_MTU
+                yield number, backend, _address(number, options, backend), mtu
+
+    def plug_in(self, card: "Card", backend: "Backend", clock: Clock) -> None:
+        """Wire a card to its backend."""
+        from vmm.net.backend import Port
+
+        door = self._sources.door(card.name, card.receive)
+        backend.plug_in(Port(clock, door, card.rescheduled))
+        self._sources.add(backend)
 
     def _console(self, context: "Context") -> "ConsoleDevice":
         from vmm.virtio.console import Console as ConsoleDevice

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from vmm.errors import NotBuiltError, UsageError
+from vmm.errors import UsageError
 
 if TYPE_CHECKING:
     from vmm.config import Config
@@ -27,5 +27,3 @@ def refuse_for_pv(config: "Config") -> None:
     for option, given in foreign.items():
         if given:
             raise UsageError(f"{option} is not for a pv guest; leave it out")
-    if config.net:
-        raise NotBuiltError("--net under --technique pv is not built yet; leave it out")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.linux.guests import PROMPT, Boot, Console
 from tests.linux.test_boot import answers_a_nonce
+from tests.linux.test_devices import Receiver
+from vmm.host.sources import wait
 
 PV: dict[str, Any] = {
     "technique": "pv", "memory": "512M", "cmdline": "console=hvc0 cryptomgr.notests",
@@ -54,13 +56,20 @@ def test_four_processors_come_up_by_hypercalls(generic: Boot) -> None:
     assert (result.status, result.reason) == (0, "poweroff")
 
 
-def test_a_pv_disk_is_read_and_written(generic: Boot, tmp_path: Path) -> None:
+def test_pv_disk_and_network(generic: Boot, tmp_path: Path) -> None:
+    """The disk is read and written, and its content goes to a host port over TCP."""
     disk, data = tmp_path / "disk.raw", random.Random(9).randbytes(4 << 20)
     disk.write_bytes(data)
+    receiver = Receiver()
     text, result = generic.say(
-        "sha256sum /dev/xvda", "echo kept | dd of=/dev/xvda bs=512 seek=8 conv=sync,fsync", **PV,
-        disks=str(disk),
+        "sha256sum /dev/xvda", "udhcpc -i eth0 -n -q",
+        f"nc 10.0.2.2 {receiver.port} -e dd if=/dev/xvda bs=64k",
+        "echo kept | dd of=/dev/xvda bs=512 seek=8 conv=sync,fsync", **PV,
+        disks=str(disk), net="user", wait_idle=wait,
     )  # fmt: skip
+    receiver.thread.join(10)
     assert hashlib.sha256(data).hexdigest() in text
+    assert receiver.data == data
+    assert "persistent grants: enabled; indirect descriptors: enabled" in text
     assert (result.status, result.reason) == (0, "poweroff")
     assert disk.read_bytes() == data[:4096] + b"kept\n".ljust(512, b"\0") + data[4608:]

@@ -13,7 +13,7 @@ from typing import Final
 
 WANTED: Final = (
     *("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_console"),
-    "xen_blkfront",
+    *("xen_blkfront", "xen_netfront"),
     *("virtio_balloon", "virtiofs", "af_packet", "ext4", "e1000"),
 )
 """For the devices that a guest can be given here, and to use them; built-in ones are skipped."""

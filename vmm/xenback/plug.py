@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from vmm.virtio.blk_timing import TIMINGS, Medium
 from vmm.xenback.blkback import BlockBackend
+from vmm.xenback.netback import NetBackend
 from vmm.xenback.xenbus import Means
 
 if TYPE_CHECKING:
@@ -20,3 +21,8 @@ def plug(vm: "VM", domain: "XenPv") -> None:
         block = BlockBackend(number, image, medium, means, vm.clock, vm.board.reschedule)
         vm.peripherals.media.append(block)
         vm.board.backstage.append(block)
+    outside = vm.peripherals.outside
+    for number, cable, mac, mtu in outside.cables():
+        card = NetBackend(number, cable, mac, mtu, means, vm.clock, vm.board.reschedule)
+        outside.plug_in(card, cable, vm.clock)
+        vm.board.backstage.append(card)

@@ -46,7 +46,7 @@ class Backend:
     A subclass has `connect` (true if the front end's offer is sound) and `disconnect`.
     """
 
-    ready: Final = frozenset((BusState.INITIALISED, BusState.CONNECTED))
+    ready: frozenset[BusState] = frozenset((BusState.INITIALISED, BusState.CONNECTED))
     """What the front end says when its rings are there."""
 
     def __init__(
