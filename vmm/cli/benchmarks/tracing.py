@@ -32,7 +32,9 @@ def measure(runs: int, percent: int) -> list[Row]:
     Nothing attached: a recording was there and has been taken out, against one that never was.
     """
     pairs = max(runs, PAIRS)
-    plain, traced, after = [], [], []
+    plain: list[dict[str, float]] = []
+    traced: list[dict[str, float]] = []
+    after: list[dict[str, float]] = []
     for number in range(pairs):
         order = [(plain, None), (after, _left)]
         for results, watched in order if number % 2 else order[::-1]:  # in turns

@@ -41,8 +41,8 @@ def _on(image: Path, initrd: str, runs: int) -> list[Row]:
     from vmm import VM
     from vmm.debug.session import Session
 
-    options = {"cmdline": "console=ttyS0", "initrds": [initrd], "memory": str(_MEMORY)}
-    with VM(image, **options) as vm:
+    memory = str(_MEMORY)
+    with VM(image, cmdline="console=ttyS0", initrds=[initrd], memory=memory) as vm:
         session = Session(vm)
         _boot(session)
         kept = session.checkpoints
