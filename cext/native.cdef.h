@@ -218,6 +218,8 @@ void engine_set_maker(struct engine *engine, int is_amd);
 void engine_set_tsc(struct engine *engine, const struct tsc_rate *rate);
 /* Charge for events from now on; NULL: for --timing fast. -1: no memory. */
 int engine_set_prices(struct engine *engine, const struct event_costs *costs);
+/* Machine memory in [from, to) is of this processor's node; what needs a walk elsewhere costs `far` cycles more. */
+void engine_set_near(struct engine *engine, uint64_t from, uint64_t to, uint32_t far);
 const struct mmu_counters *engine_mmu_counters(const struct engine *engine);
 /* Dirty log: one bit a machine page, set when the guest may have written to it; ram_size / 4096 / 64 words. */
 uint64_t *engine_dirty_log(struct engine *engine);

@@ -39,6 +39,21 @@ void price_reference(struct engine *e, uint64_t hpa)
         e->price.spent += e->price.costs.latency[level_of(&e->price, hpa >> LINE_SHIFT)];
 }
 
+void charge_distance(struct engine *e, uint64_t hpa)
+{
+    if (!e->price.on || (hpa >= e->price.near_from && hpa < e->price.near_to))
+        return;
+    ledger_book(e, LEDGER_GUEST, e->price.far);
+    update_limit(e);
+}
+
+void engine_set_near(struct engine *e, uint64_t from, uint64_t to, uint32_t far)
+{
+    e->price.near_from = from;
+    e->price.near_to = to;
+    e->price.far = far;
+}
+
 void price_hit(struct engine *e, uint64_t cycles) { e->price.spent += cycles; }
 
 void charge_walk(struct engine *e)

@@ -24,6 +24,8 @@ struct price {
     bool paid;                     /* the walk to come has been made already, to find that it faults */
     uint64_t spent;                /* cycles of the walk under way */
     struct line_level levels[LINE_LEVELS];
+    uint64_t near_from, near_to;   /* machine memory of this processor's node */
+    uint32_t far;                  /* cycles more for other memory; 0: all is near */
 };
 
 void price_create(struct engine *e);
@@ -35,6 +37,8 @@ void begin_walk(struct engine *e);
 void price_reference(struct engine *e, uint64_t hpa);
 void price_hit(struct engine *e, uint64_t cycles);
 void charge_walk(struct engine *e);
+/* The access that needed the walk: its own memory may be another node's. */
+void charge_distance(struct engine *e, uint64_t hpa);
 /* A page that only the second level of the TLB holds. */
 void charge_level2(struct engine *e);
 

@@ -310,6 +310,8 @@ static bool walk_for(struct engine *e, uint64_t linear, enum access access, bool
     bool found = walk(e, linear, access, user, WALK_SETS_BITS, w);
     if (!e->mmu.aside)
         charge_walk(e);
+    if (found && e->price.far && access != ACCESS_FETCH)
+        charge_distance(e, w->hpa);
     e->mmu.aside = false;
     return found;
 }

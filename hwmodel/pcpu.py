@@ -116,6 +116,14 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
         if lib.engine_set_prices(self._native, native):
             raise EngineError("there is no memory for the caches of page walks")
 
+    def set_near(self, start: int, end: int, far: int) -> None:
+        """Machine memory in [start, end) is this processor's node's.
+
+        A page elsewhere costs `far` cycles more each time that the TLB has forgotten it: what the
+        TLB holds is taken to be in the caches too. `set_prices` comes first.
+        """
+        lib.engine_set_near(self._native, start, end, far)
+
     def follow_clock(self) -> None:
         """Let the TSC that the guest reads go as the clock's does, whose frequency has changed."""
         lib.engine_set_tsc(self._native, [(*self.clock.tsc_origin(), *self.clock.tsc_rate())])

@@ -41,12 +41,19 @@ class DialectView(Sleeper):
     shadow: "Shadow | None"
     cpuid: Cpuid
     yield_turn: Callable[[], bool]
+    place_near: Callable[[int], None] | None = None
+    """Have the scheduler prefer the node of a page of its memory; None: there are no nodes."""
 
     def write_tsc(self, value: int) -> None:
         """The guest writes its time-stamp counter: those who tell time by it are told."""
         self.set_tsc(value)
         for hook in self.dialects.tsc_changed:
             hook(self)
+
+    def prefer(self, gpa: int) -> None:
+        """Place it near a page of its memory, where a scheduler can."""
+        if self.place_near is not None:
+            self.place_near(gpa)
 
     def shown_tsc(self) -> int:
         """Return what RDTSC shows: in steps, where a dialect asks for that."""

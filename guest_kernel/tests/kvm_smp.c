@@ -97,8 +97,8 @@ static void check_flush(void)
 
     report(seen == PREEMPTED && __sync_bool_compare_and_swap(&steals[1].preempted, seen, seen | FLUSH),
            "a flush is left for one that waits");
-    for (int i = 0; i < LONG; i++)
-        asm volatile("pause");
+    for (int i = 0; i < LONG && (steals[1].preempted & FLUSH); i++)
+        asm volatile("pause");  /* now and then it gives its turn away */
     report(!(steals[1].preempted & FLUSH), "it was taken when that one ran");
 }
 

@@ -21,7 +21,7 @@ def compare(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The kernel.")],
     way: Annotated[
         list[str] | None,
-        _text("--way", "trap|vtx+shadow|vtx+ept|pv", "May be repeated [all but pv]."),
+        _text("--way", "trap|vtx+shadow|vtx+ept|vtx+native|pv", "May be repeated [all but pv]."),
     ] = None,
     dialect: Annotated[
         list[str] | None, _text("--dialect", "kvm,-steal_time,...", "Paravirtual dialects [kvm].")

@@ -47,6 +47,9 @@ class Processor(Protocol):
     def work(self, operations: int) -> None:
         """Let the time pass that so many operations take."""
 
+    def prefer(self, gpa: int) -> None:
+        """Place it near a page of its memory, where the scheduler can."""
+
     def reschedule(self) -> None:
         """The dialect's next event is another one now."""
 

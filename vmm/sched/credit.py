@@ -53,8 +53,9 @@ class Credit:
         self._insert(task)
 
     def put_back(self, task: Task, now: int) -> None:
-        """Behind the others of its class."""
+        """Behind the others of its class; of its own node, if it was not there."""
         self._busy[task.pcpu] = False
+        task.pcpu = self._home(task)
         self._insert(task)
 
     def blocked(self, task: Task, now: int) -> None:
@@ -66,6 +67,13 @@ class Credit:
         behind = (n for n, other in enumerate(queue) if other.priority < task.priority)
         queue.insert(next(behind, len(queue)), task)
         task.waits = True
+
+    def _home(self, task: Task) -> int:
+        """Where it is, or the shortest queue of its node."""
+        near = [p.number for p in self.places if p.number in task.affinity and p.node == task.node]
+        if not near or task.pcpu in near:
+            return task.pcpu
+        return min(near, key=lambda n: (len(self._queues[n]) + self._busy[n], n))
 
     def _best_place(self, task: Task) -> int:
         """The last one if it is free; another free one, of the task's node first; the last one."""
@@ -138,6 +146,7 @@ class Credit:
         left = self._boosted.get(task.number, 0) - cycles
         if left > 0:
             self._boosted[task.number] = left
+            self._park(task)
             return
         if self._boosted.pop(task.number, None) is not None or task.priority is Priority.BOOST:
             task.priority = Priority.UNDER
@@ -148,6 +157,7 @@ class Credit:
     def _park(self, task: Task) -> None:
         if task.cap and task.credit < -self._capped(task):
             task.priority = Priority.PARKED
+            self._boosted.pop(task.number, None)
 
     def _capped(self, task: Task) -> int:
         """How much of a period its cap leaves to it."""
@@ -173,8 +183,8 @@ class Credit:
             queue.sort(key=lambda task: -task.priority)
 
     def _grant(self, task: Task, share: int) -> None:
-        """More than a slice of credit is not saved up: it could run, and did not want to."""
-        task.credit = min(task.credit + share, self.times.slice)
+        """More than a period of credit is not saved up: it could run, and did not want to."""
+        task.credit = min(task.credit + share, self.times.period)
         if task.credit >= 0 and task.priority is not Priority.BOOST:
             task.priority = Priority.UNDER
         elif task.priority is Priority.PARKED and task.credit >= -self._capped(task):

@@ -21,6 +21,7 @@ from hwmodel.timing.ledger import Heading
 from vmm.activity import Activity
 from vmm.devices.platform import Board
 from vmm.errors import UsageError
+from vmm.sched.homes import exchange
 from vmm.sched.task import Place, Policy, Task
 from vmm.vcpu import Vcpu
 
@@ -38,6 +39,8 @@ class Guest:
     pcpus: Sequence[Pcpu]
     stopped: Callable[[], bool]
     idle: Callable[[int | None], bool]
+    is_over: Callable[[], bool] = lambda: False
+    """Whether it has ended for good, and others of its machine go on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +57,8 @@ class Core:
     switches: int = 0
     used_at: dict[int, int] = field(default_factory=dict)
     """By guest: what `used` was when its engine's clock was last right."""
+    asked_last: bool = False
+    """Who left is to be had by another."""
 
 
 class HostScheduler:
@@ -77,6 +82,7 @@ class HostScheduler:
         self._running: Core | None = None
         self._yields = False
         self._delayed: list[Task] = []
+        self._strangers: list[Task] = []
         for vcpu in self._vcpus:
             vcpu.became_ready = self._cut
 
@@ -149,6 +155,11 @@ class HostScheduler:
         """Raise UsageError: the physical CPUs' clocks are no part of a snapshot."""
         raise UsageError("a snapshot knows one physical CPU; leave --pcpus and --sched out")
 
+    def place_near(self, task: Task, node: int) -> None:
+        """Its memory is on that node. It moves at once if that drives nobody from its own."""
+        task.node = node
+        self._strangers.append(task)
+
     def is_running(self, vcpu: Vcpu) -> bool:
         """Whether a virtual CPU has a physical one now."""
         task = self.tasks[self._vcpus.index(vcpu)]
@@ -174,6 +185,8 @@ class HostScheduler:
             self.policy.tick(self.time)
         first: int | None = None
         for guest in self.guests:
+            if guest.is_over():
+                continue
             event = guest.board.next_event()
             while event is not None and event <= self.time:
                 guest.board.fire()
@@ -194,7 +207,9 @@ class HostScheduler:
             self._delayed.remove(task)
             self.policy.ready(task, self.time)
         for task, vcpu in zip(self.tasks, self._vcpus, strict=True):
-            if task.waits or task in taken or task in self._delayed or not vcpu.is_runnable():
+            if task.waits or task in taken or task in self._delayed:
+                continue
+            if self.guests[task.guest].is_over() or not vcpu.is_runnable():
                 continue
             task.ready_at = vcpu.runnable_since + self.wake_delay
             if task.ready_at > self.time and self.wake_delay:
@@ -218,7 +233,9 @@ class HostScheduler:
             events.append(tick)
         latest = max(limit, self.idle_limit)
         target = min([*events, latest]) if events else None
-        if not any(vcpu.can_wake() for vcpu in self._vcpus):
+        if not any(
+            vcpu.can_wake() for guest in self.guests if not guest.is_over() for vcpu in guest.vcpus
+        ):
             return False
         if len(self.guests) == 1 and self.guests[0].idle(target):
             return True
@@ -233,7 +250,8 @@ class HostScheduler:
     # ---- 2: who runs where ----
 
     def _dispatch(self) -> None:
-        for core in sorted(self.cores, key=lambda core: (core.now, core.place.number)):
+        for core in sorted(self.cores, key=lambda c: (c.asked_last, c.now, c.place.number)):
+            core.asked_last = False
             if core.task is not None:
                 continue
             task = self.policy.pick(core.place, self.time)
@@ -281,7 +299,7 @@ class HostScheduler:
         assert core.task is not None
         vcpu = self._vcpus[core.task.number]
         self.guests[core.task.guest].clock.now = core.now
-        if not vcpu.is_runnable():
+        if not vcpu.is_runnable() or self.guests[core.task.guest].is_over():
             self._sleep(core)
             return True
         if core.now >= core.slice_ends:
@@ -352,3 +370,7 @@ class HostScheduler:
         elif self._yields:
             self._leave(core)
         self._yields = False
+        while self._strangers:
+            for mover in exchange(self._strangers.pop(0), self.cores):
+                mover.asked_last = True
+                self._leave(mover)

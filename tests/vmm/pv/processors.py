@@ -37,6 +37,9 @@ class FakeProcessor:
     def rip(self) -> int:
         return 0x1000 + self.index
 
+    def prefer(self, gpa: int) -> None:
+        self.did.append(("near", gpa))
+
     def reschedule(self) -> None:
         self.did.append("reschedule")
 

@@ -7,6 +7,7 @@ from vmm.pv.native.coarse_time import CoarseTime
 from vmm.pv.native.entropy import Entropy
 from vmm.pv.native.memory import Memory
 from vmm.pv.native.mmu import Mmu
+from vmm.pv.native.numa import Numa
 from vmm.pv.native.part import Part
 from vmm.pv.native.rings import Rings
 from vmm.pv.native.time_page import TimePages
@@ -25,5 +26,6 @@ PARTS: Final[tuple[type[Part], ...]] = (
     Waiting,
     Turns,
     Memory,
+    Numa,
 )
 """Each names the features that it serves; what no part serves is not offered."""
