@@ -6,6 +6,7 @@ the whole suite (`make held`). A test that judges one way of holding says so and
 """
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ HOLDS: dict[str, dict[str, str]] = {
     "shadow": {"mmu": "shadow"},
     "trap": {"technique": "trap"},
 }
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun in the background of a script: the programs that the tests interrupt would not hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

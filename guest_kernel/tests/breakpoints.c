@@ -224,6 +224,31 @@ static void check_single_step(void)
            "data: one #DB with a single step");
 }
 
+static void check_dr6(void)
+{
+    arm((uint64_t)watched, WATCH_WRITES);
+    write_dr6(DR6_IDLE | 2 | SINGLE_STEP);
+    TRY("movl $3, (%0)", : : "r"(watched) : "memory");
+    report(hits() == (SINGLE_STEP | 1), "DR6: a match clears those before it, BS stays");
+}
+
+/* MOV SS holds the trap of its operand back; INT comes first, and the trap in its handler. */
+static void check_held_by_ss(void)
+{
+    uint16_t *selector = (uint16_t *)watched;
+    uint64_t handler = (uint64_t)trap_stub(0x81);
+
+    asm("mov %%ss, %0" : "=m"(*selector));
+    trap_handle(DB, count_stop);
+    gate_set(0x81, trap_stub(0x81), GATE_INTERRUPT, 0);
+    stops = 0;
+    arm((uint64_t)watched, WATCH_ALL);
+    struct trap trap = TRY_WITHIN("", "movw (%0), %%ss; int $0x81", "", : : "r"(selector) : "memory");
+    report(hits() == 1 && trap.vector == 0x81 && stops == 1 && stops_at == handler,
+           "data: held by MOV SS before INT, it comes at the handler's first instruction");
+    trap_handle(DB, NULL);
+}
+
 static void check_fault_first(void)
 {
     arm((uint64_t)watched, WATCH_ALL);
@@ -258,6 +283,8 @@ void test_main(void)
     check_repeated();
     check_code();
     check_single_step();
+    check_dr6();
     check_fault_first();
+    check_held_by_ss();
     check_ports();
 }
