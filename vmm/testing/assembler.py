@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from vmm.errors import UsageError
 from vmm.testing.macros import expand
+from vmm.testing.meaning import objection, relative
 
 _COMMENT: Final = re.compile(r"(?:#|//).*")
 _LABEL: Final = re.compile(r"^\s*(?:[A-Za-z_.$][\w.$]*|\d+)\s*:", re.MULTILINE)
+_CALL: Final = re.compile(r"\s*call\s+(?!e?(?:[abcd]x|[sd]i|[sb]p)\s*$)([A-Za-z_.$][\w.$]*)\s*")
+_NO_BYTES: Final = "it makes no bytes (sizes are written as in dword ptr [rbx])"
 
 
 class AssemblyError(UsageError):
@@ -33,14 +36,13 @@ def assemble(text: str, at: int = 0, bits: int = 64) -> bytes:
 
     Raises AssemblyError.
     """
-    plain = _COMMENT.sub("", text)
+    plain = _COMMENT.sub("", text).replace(";", "\n")
     if _LABEL.search(plain):
         return _whole(plain, at, bits)
     code = b""
     for line in plain.splitlines():
-        for part in line.split(";"):
-            if part.strip():
-                code += _line(part.strip(), at + len(code), bits)
+        if line.strip():
+            code += _line(line.strip(), at + len(code), bits)
     return code
 
 
@@ -52,28 +54,53 @@ def _line(line: str, at: int, bits: int) -> bytes:
 
 def _plain(line: str, at: int, bits: int) -> bytes:
     code = _keystone(line, at, bits, line)
-    if not code:
-        raise AssemblyError(f"{line!r} does not assemble in {bits}-bit code: it makes no bytes")
+    why = objection(line, code, at, bits) if code else _NO_BYTES
+    if why is not None and relative(line, len(code), at) != line and bits == 64:
+        second = _keystone(relative(line, len(code), at), at, bits, line)
+        if objection(line, second, at, bits) is None:
+            return second
+    if why is not None:
+        raise AssemblyError(f"{line!r} does not assemble in {bits}-bit code: {why}; correct it")
     return code
 
 
 def _whole(text: str, at: int, bits: int) -> bytes:
     """Assemble text with labels; where that fails, find the line that is to blame."""
-    lines = [_as_bytes(line, bits) for line in text.splitlines()]
+    parts = text.splitlines()
+    lines = [_as_bytes(part, bits) for part in parts]
     try:
-        return _keystone("\n".join(lines), at, bits, text.strip())
+        code = _keystone("\n".join(lines), at, bits, text.strip())
+        _look_through(text, bits)
+        return code
     except AssemblyError as error:
         for number in range(1, len(lines) + 1):
-            _blame(lines[:number], text.splitlines()[number - 1], at, bits)
+            _blame(lines[:number], parts[number - 1], at, bits)
         raise error from None
 
 
+def _look_through(text: str, bits: int) -> None:
+    """Object to lines of a text with labels, as far as they stand alone."""
+    for part in _LABEL.sub("", text).splitlines():
+        line = part.strip()
+        if not line or expand(line, 0, bits, _plain) is not None:
+            continue
+        try:
+            code = _keystone(line, 0, bits, line)
+        except AssemblyError:
+            continue  # it names a label
+        if why := objection(line, code, 0, bits):
+            raise AssemblyError(f"{line!r} does not assemble in {bits}-bit code: {why}; correct it")
+
+
 def _as_bytes(line: str, bits: int) -> str:
-    label, colon, rest = line.rpartition(":") if _LABEL.match(line) else ("", "", line)
+    named = _LABEL.match(line)
+    label, rest = (line[: named.end()], line[named.end() :]) if named else ("", line)
+    if bits == 16 and (found := _CALL.fullmatch(rest)):
+        return f"{label} .byte 0xe8; .short {found[1]}-.-2"
     made = expand(rest.strip(), 0, bits, _plain) if rest.strip() else None
     if made is None:
         return line
-    return label + colon + " .byte " + ", ".join(map(str, made))
+    return label + " .byte " + ", ".join(map(str, made))
 
 
 def _blame(lines: list[str], shown: str, at: int, bits: int) -> None:

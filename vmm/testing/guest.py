@@ -23,6 +23,7 @@ from vmm.testing import layout
 from vmm.testing.assembler import assemble
 from vmm.testing.environment import Environment, Mode
 from vmm.testing.fault import Fault, fault_of, frame_of
+from vmm.testing.registers import raw, system_in, system_of
 from vmm.vm import VM
 
 DEFAULT_LIMIT: Final = 1_000_000
@@ -61,11 +62,17 @@ class Guest(VM):
         self.outcome: Result | None = None
         self.loaded: Loaded | None = None
         self._first_exit = 0
+        self.options: Final = options
         self.before: dict[str, int] = {}
-        """The registers at the first run since the reset."""
+        """The registers at the first run since the reset; XMM as set_xmm() wrote them."""
+        self._state_before = b""
+        self.controls: dict[str, int] = {}
+        """What control() set since the reset; `intercepted`: intercept()."""
+        self.intercepted: list[int] = []
         self.pokes: dict[int, bytes] = {}
         """What Python wrote to memory before that run, by guest-physical address."""
         self._poked: list[tuple[int, int]] = []
+        self._xmm_before: dict[str, int] = {}
         self.environment = environment or Environment()
         self.reset(self.environment)
         self.memory.written.append(lambda at, size: self._poked.append((at, size)))
@@ -79,7 +86,8 @@ class Guest(VM):
         point.restore()
         self.environment = wanted
         self.limit, self.loaded, self.outcome = DEFAULT_LIMIT, None, None
-        self.before, self.pokes = {}, {}
+        self.before, self.pokes, self._xmm_before = {}, {}, {}
+        self.controls, self.intercepted = {}, []
         self._poked.clear()
         self.watchers.exits.clear()
         self._begin_at(point.snapshot.turn)
@@ -134,6 +142,7 @@ class Guest(VM):
         Raises UsageError for a name that is none.
         """
         vmcs = self.current.vmcs
+        self.controls |= flags
         for name, value in flags.items():
             for field, word in _CONTROLS.items():
                 if hasattr(word, name):
@@ -145,6 +154,7 @@ class Guest(VM):
 
     def intercept(self, *vectors: int) -> None:
         """Let exceptions of these vectors exit."""
+        self.intercepted += vectors
         self.current.vmcs[Field.EXCEPTION_BITMAP] |= sum(1 << vector for vector in vectors)
 
     # ---- running ----
@@ -171,9 +181,17 @@ class Guest(VM):
         return rip
 
     def _note_start(self) -> None:
-        self.before = self.regs.as_dict()
+        self.before = self.regs.as_dict() | self._xmm_before
+        self._state_before = raw(self.current)
         self.pokes = {at: self.memory.read(at, size) for at, size in self._poked}
         self._poked.clear()
+
+    def system_before(self) -> dict[str, int]:
+        """Return the system registers at the first run that are not as after a reset; resets."""
+        before = system_in(self.current, self._state_before) if self._state_before else {}
+        self.reset()
+        usual = system_of(self.current)
+        return {name: value for name, value in before.items() if value != usual[name]}
 
     def _begin_at(self, turn: tuple[int, int, int]) -> None:
         self.scheduler.restore(turn)
@@ -220,6 +238,7 @@ class Guest(VM):
 
     def set_xmm(self, number: int, value: int) -> None:
         """Write an XMM register."""
+        self._xmm_before[f"xmm{number}"] = value
         self.pcpu.set_xmm(self.current.vmcs, number, value)
 
     def on_every_exit(self, watcher: Callable[[Exit], None]) -> None:

@@ -12,6 +12,7 @@ HOLDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "svm": {"technique": "svm"},
     "pv": {"technique": "pv"},
 }
+UNFIT: Final = {"pv": "--technique pv holds kernels made for Xen; an instruction test has none"}
 BUILT: Final = ("vtx", "vtx+shadow", "trap")
 
 

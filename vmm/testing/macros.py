@@ -22,7 +22,11 @@ FIXED: Final = {
     "rdtscp": "0f01f9", "monitorx": "0f01fa", "mwaitx": "0f01fb", "clzero": "0f01fc",
     "getsec": "0f37", "int1": "f1", "icebp": "f1", "ud1": "0fb9c0", "ud0": "0fffc0",
     "fep": "0f0b6b766d", "wrmsrns": "0f01c6", "rdmsrlist": "f20f01c6", "wrmsrlist": "f30f01c6",
-    "seamcall": "660f01cf", "tdcall": "660f01cc", "uiret": "f30f01ec",
+    "seamcall": "660f01cf", "tdcall": "660f01cc", "uiret": "f30f01ec", "clui": "f30f01ee",
+    "stui": "f30f01ef", "testui": "f30f01ed", "setssbsy": "f30f01e8", "saveprevssp": "f30f01ea",
+    "erets": "f20f01ca", "eretu": "f30f01ca", "lretq": "48cb", "rdpru": "0f01fd",
+    "invlpgb": "0f01fe", "tlbsync": "0f01ff", "mcommit": "f30f01fa", "psmash": "f30f01ff",
+    "pvalidate": "f20f01ff", "rmpupdate": "f20f01fe", "rmpadjust": "f30f01fe",
 }  # fmt: skip
 """No operands: the bytes. `fep` is KVM's forced-emulation prefix."""
 
@@ -92,8 +96,61 @@ def _with_operand_size(code: bytes, size: str, bits: int) -> bytes:
     return (b"\x66" if wanted != default else b"") + code
 
 
+def _memory_form(
+    prefix: str, opcode: str, extension: int, match: re.Match[str], at: int, bits: int,
+    plain: Assemble,
+) -> bytes:  # fmt: skip
+    """PREFIX [REX] OPCODE /extension with memory, by way of INC."""
+    code = plain(f"inc byte ptr {match['mem']}", at, bits)
+    place = code.index(0xFE)
+    modrm = code[place + 1] & 0xC7 | extension << 3
+    return (
+        bytes.fromhex(prefix)
+        + code[:place]
+        + bytes.fromhex(opcode)
+        + bytes([modrm])
+        + code[place + 2 :]
+    )
+
+
+def _pair(
+    prefix: str, opcode: str, match: re.Match[str], at: int, bits: int, plain: Assemble
+) -> bytes:
+    """PREFIX [REX] OPCODE /r, `rm` being memory or a register, by way of TEST."""
+    code = plain(f"test {match['rm']}, {match['reg']}", at, bits)
+    place = code.index(0x85)
+    return bytes.fromhex(prefix) + code[:place] + bytes.fromhex(opcode) + code[place + 1 :]
+
+
+def _word(value: int) -> bytes:
+    return (value & 0xFFFF).to_bytes(2, "little")
+
+
+def _return_16(match: re.Match[str], _at: int, _bits: int, _plain: Assemble) -> bytes:
+    opcode = 0xC3 if match["what"] == "ret" else 0xCB
+    if match["n"] is None:
+        return bytes([opcode])
+    return bytes([opcode - 1]) + _word(int(match["n"], 0))
+
+
+def _push_16(match: re.Match[str], at: int, bits: int, plain: Assemble) -> bytes:
+    value = int(match["sign"] + match["n"], 0)
+    if not -0x8000 <= value <= 0xFFFF:
+        return plain(match[0], at, bits)  # which objects
+    if -0x80 <= value < 0x80:
+        return bytes([0x6A, value & 0xFF])
+    return bytes([0x68]) + _word(value)
+
+
+def _call_16(match: re.Match[str], at: int, _bits: int, _plain: Assemble) -> bytes:
+    return bytes([0xE8]) + _word(int(match["n"], 0) - at - 3)
+
+
 _REG: Final = r"(?P<reg>[er]?[abcd]x|[er]?[sd]i|[er]?[sb]p|r(?:8|9|1[0-5])d?)"
 _PTR: Final = r"(?:(?P<size>dword|fword|tbyte)\s+(?:ptr\s+)?)?(?P<mem>(?:[c-gs]s:)?\[.*\])"
+_MEM: Final = r"(?:byte\s+ptr\s+|qword\s+ptr\s+)?(?P<mem>(?:[c-gs]s:)?\[.*\])"
+_RM: Final = r"(?P<rm>(?:[c-gs]s:)?\[.*\]|[er]?[abcd]x|[er]?[sd]i|[er]?[sb]p|r(?:8|9|1[0-5])d?)"
+_COUNT: Final = r"(?P<n>0x[0-9a-f]+|\d+)"
 _NUMBERS: Final = r"(?P<sel>0x[0-9a-f]+|\d+)\s*:\s*(?P<off>0x[0-9a-f]+|\d+)"
 Maker = Callable[[re.Match[str], int, int, Assemble], bytes]
 
@@ -117,6 +174,21 @@ PATTERNS: Final[tuple[tuple[re.Pattern[str], Maker], ...]] = tuple(
         (r"vmload\s+(?P<reg>[er]?ax)", partial(_svm, "0f01da")),
         (r"vmsave\s+(?P<reg>[er]?ax)", partial(_svm, "0f01db")),
         (r"invlpga\s+(?P<reg>[er]?ax)\s*(?:,\s*ecx)?", partial(_svm, "0f01df")),
+        (rf"ptwrite\s+{_REG}", _by_register("f3", "0fae", 4, wide=True)),
+        (rf"incssp[dq]\s+{_REG}", _by_register("f3", "0fae", 5, wide=True)),
+        (rf"rdssp[dq]\s+{_REG}", _by_register("f3", "0f1e", 1, wide=True)),
+        (rf"senduipi\s+{_REG}", _by_register("f3", "0fc7", 6)),
+        (rf"cldemote\s+{_MEM}", partial(_memory_form, "", "0f1c", 0)),
+        (rf"clrssbsy\s+{_MEM}", partial(_memory_form, "f3", "0fae", 6)),
+        (rf"rstorssp\s+{_MEM}", partial(_memory_form, "f3", "0f01", 5)),
+        (rf"movdiri\s+{_RM},\s*{_REG}", partial(_pair, "", "0f38f9")),
+        (rf"wrss[dq]\s+{_RM},\s*{_REG}", partial(_pair, "", "0f38f6")),
+        (rf"wruss[dq]\s+{_RM},\s*{_REG}", partial(_pair, "66", "0f38f5")),
+        (rf"movdir64b\s+{_REG},\s*{_RM}", partial(_pair, "66", "0f38f8")),
+        (rf"enqcmd\s+{_REG},\s*{_RM}", partial(_pair, "f2", "0f38f8")),
+        (rf"enqcmds\s+{_REG},\s*{_RM}", partial(_pair, "f3", "0f38f8")),
+        (rf"ud1\s+{_REG},\s*{_RM}", partial(_pair, "", "0fb9")),
+        (rf"ud0\s+{_REG},\s*{_RM}", partial(_pair, "", "0fff")),
         (rf"jmp\s+far\s+{_NUMBERS}", partial(_far, 0xEA)),
         (rf"call\s+far\s+{_NUMBERS}", partial(_far, 0x9A)),
         (rf"jmp\s+far\s+{_PTR}", partial(_far_memory, 5)),
@@ -124,13 +196,23 @@ PATTERNS: Final[tuple[tuple[re.Pattern[str], Maker], ...]] = tuple(
     )
 )
 
+SIXTEEN: Final[tuple[tuple[re.Pattern[str], Maker], ...]] = tuple(
+    (re.compile(pattern), maker)
+    for pattern, maker in (
+        (rf"(?P<what>retf|ret)(?:\s+{_COUNT})?", _return_16),
+        (rf"push\s+(?P<sign>-?){_COUNT}", _push_16),
+        (rf"call\s+{_COUNT}", _call_16),
+    )
+)
+"""In 16-bit code keystone gives these an operand-size prefix: they would move 32 bits."""
+
 
 def expand(line: str, at: int, bits: int, plain: Assemble) -> bytes | None:
     """Return the code of a line that is one of ours, None for keystone's."""
     text = " ".join(line.lower().split())
     if text in FIXED:
         return bytes.fromhex(FIXED[text])
-    for pattern, maker in PATTERNS:
+    for pattern, maker in (*PATTERNS, *SIXTEEN) if bits == 16 else PATTERNS:
         if found := pattern.fullmatch(text):
             return maker(found, at, bits, plain)
     return None

@@ -133,8 +133,10 @@ def vm(request: pytest.FixtureRequest, ring1_pool: Pool) -> Guest:
 
 def _guest(pool: Pool, environment: Environment, technique: str, options: dict[str, Any]) -> Guest:
     from vmm.errors import NotBuiltError
-    from vmm.testing.holds import options_of
+    from vmm.testing.holds import UNFIT, options_of
 
+    if technique in UNFIT:
+        pytest.skip(UNFIT[technique])
     try:
         return pool.guest(environment, options | options_of(technique))
     except NotBuiltError as error:
@@ -252,25 +254,29 @@ def pytest_runtest_makereport(
     if call.when == "call" and report.failed and type(guest).__name__ == "Guest":
         from vmm.testing.failure import report as describe
 
-        case = _write_case(item, guest)
+        case = _case_path(item)
         report.sections.append(("ring1", describe(guest, f"ring1 debug {case}")))
+        _write_case(item, guest, case)
         if folder := item.config.getoption("--exit-trace"):
             _attach_trace(item, Path(folder), case)
     return report
 
 
-def _write_case(item: pytest.Item, guest: Guest) -> Path:
-    """Write the start of the failed run as a case, for the debugger."""
-    from vmm.testing.cases.write import case_of
-
+def _case_path(item: pytest.Item) -> Path:
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in item.name)
     path = item.config.rootpath / _FOLDER / f"{safe}.toml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(case_of(guest, item.nodeid))
     try:
         return path.relative_to(Path.cwd())
     except ValueError:
         return path
+
+
+def _write_case(item: pytest.Item, guest: Guest, path: Path) -> None:
+    """Write the start of the failed run as a case, for the debugger."""
+    from vmm.testing.cases.write import case_of
+
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(case_of(guest, item.nodeid))
 
 
 def _attach_trace(item: pytest.Item, folder: Path, case: Path) -> None:

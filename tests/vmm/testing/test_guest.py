@@ -1,12 +1,19 @@
 """The guest of a test: every mode and ring, faults where they happen, and a reset that is whole."""
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from vmm.errors import UsageError
 from vmm.state import snapshot as state
 from vmm.testing.assembler import AssemblyError, assemble
+from vmm.testing.cases.case import read_cases
+from vmm.testing.cases.run import load_case
+from vmm.testing.cases.write import case_of
 from vmm.testing.environment import Environment, Mode
 from vmm.testing.guest import Guest, NeverEndedError
+from vmm.testing.layout import CODE, STACK
 from vmm.testing.paging import Scheme
 
 ALL = [
@@ -185,6 +192,17 @@ def test_execution_controls_by_name(guest: Guest) -> None:
         ("jmp far tbyte ptr [r9]", 64, "49ff29"),
         ("x: endbr64\njmp x", 64, "f30f1efaebfa"),
         ("nop # says why\nhlt", 64, "90f4"),
+        ("nop; x: endbr64; jmp x", 64, "90f30f1efaebfa"),
+        ("movdiri [rax], ebx", 64, "0f38f918"),
+        ("ud1 eax, ebx", 64, "0fb9c3"),
+        ("rstorssp [rax + 8]", 64, "f30f016808"),
+        ("incsspq rcx", 64, "f3480faee9"),
+        ("ret", 16, "c3"),
+        ("retf 4", 16, "ca0400"),
+        ("push 0x1234", 16, "683412"),
+        ("push -1", 16, "6aff"),
+        ("call 0x10", 16, "e80d00"),
+        ("f: nop; call f; call ax; ret", 16, "90e8fcffffd0c3"),
     ],
 )
 def test_macros(text: str, bits: int, code: str) -> None:
@@ -196,6 +214,67 @@ def test_what_does_not_assemble_shows_its_line() -> None:
         assemble("nop\nmov eax, bogus!\nhlt")
     with pytest.raises(AssemblyError, match=r"'add rax, al' does not assemble"):
         assemble("top: nop\nadd rax, al\njmp top")
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "why"),
+    [
+        ("mov al, 0x1ff", 64, "keystone makes 0xff of 0x1ff"),
+        ("push 0x123456789", 64, "keystone makes"),
+        ("push 0x80000000", 64, "keystone makes"),
+        ("mov rax, [rbx+0x123456789]", 64, "makes 0x23456789"),
+        ("mov eax, [0x301000]", 16, "makes 0x1000"),
+        ("mov rax, [rbx", 64, "a bracket is missing"),
+        ("top: nop\nmov al, 0x1ff\njmp top", 64, "keystone makes"),
+    ],
+)
+def test_what_keystone_cuts_is_refused(text: str, bits: int, why: str) -> None:
+    with pytest.raises(AssemblyError, match=why):
+        assemble(text, 0, bits)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mov rax, 0xffffffff80000000", "add al, 0xff", "mov rax, [rip+0x10]", "jmp 0x20010",
+        "mov eax, [0x301000]", "mov rax, [rbx+rcx*8-0x10]", "enter 8, 1", "int 0x80", "push -1",
+        "mov rbx, [0x20000]", "mov qword ptr [0x20000], 5",
+        "mov rax, 5+3", "shl eax, 1", "mov dword ptr [0x20000], 5", "out 0x80, al",
+    ],
+)  # fmt: skip
+def test_numbers_that_fit(text: str) -> None:
+    assert assemble(text, 0x10000)
+
+
+def test_absolute_addresses_are_what_they_say() -> None:
+    """With REX.W keystone leaves an address as it is: a RIP-relative operand reads elsewhere."""
+    assert assemble("mov rbx, [0x20000]", 0x10005).hex() == "488b1df4ff0000"
+    assert assemble("nop; mov ebx, [0x20000]", 0x10005).hex() == "908b1df4ff0000"
+
+
+def test_a_case_has_all_that_was_set_before_the_run(tmp_path: Path) -> None:
+    with closing(Guest(cpu_model="zen3")) as guest:
+        guest.asm("adc rax, 1; nop")
+        guest.control(mov_dr_exiting=1)
+        guest.intercept(6)
+        guest.regs.rflags, guest.regs.dr7, guest.regs.lstar = 3, 0x402, 0x1234
+        guest.current.vmcs.native.dr[0] = 0x10004
+        guest.set_xmm(3, 7)
+        guest.run()
+        path = tmp_path / "case.toml"
+        path.write_text(case_of(guest, "again"))
+    written = read_cases(path)[0]
+    assert written.registers == {
+        "rsp": STACK, "rip": CODE, "rflags": 3, "dr7": 0x402, "lstar": 0x1234, "dr0": 0x10004,
+        "xmm3": 7,
+    }  # fmt: skip
+    assert (written.controls, written.intercept) == ({"mov_dr_exiting": 1}, (6,))
+    assert written.options == {"cpu_model": "zen3"}
+    with closing(Guest(**written.options)) as again:
+        load_case(again, written)
+        again.run()
+        assert again.fault is not None
+        assert (again.fault.vector, again.regs.rax) == (1, 2)
 
 
 @pytest.mark.parametrize(

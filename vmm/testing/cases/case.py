@@ -37,18 +37,14 @@ from vmm.testing.environment import Environment, Mode
 from vmm.testing.fault import NAMES
 from vmm.testing.holds import BUILT, options_of
 from vmm.testing.paging import Scheme
+from vmm.testing.registers import BREAKPOINTS, SYSTEM
 
 FLAGS: Final = {
     "cf": 0, "pf": 2, "af": 4, "zf": 6, "sf": 7, "tf": 8, "if": 9, "df": 10, "of": 11, "nt": 14,
     "rf": 16, "vm": 17, "ac": 18, "vif": 19, "vip": 20, "id": 21,
 }  # fmt: skip
 _VECTORS: Final = {name: vector for vector, name in NAMES.items()}
-SYSTEM: Final = (
-    "cr0", "cr2", "cr3", "cr4", "cr8", "dr6", "dr7", "efer", "star", "lstar", "cstar", "fmask",
-    "kernel_gs_base", "tsc_aux", "cs", "ss",
-)  # fmt: skip
 XMM: Final = tuple(f"xmm{n}" for n in range(16))
-BREAKPOINTS: Final = tuple(f"dr{n}" for n in range(4))
 REGISTERS: Final = (*GPR_NAMES, "rip", "rflags", *SYSTEM, *BREAKPOINTS, *XMM)
 _EXIT_KEYS: Final = (
     "reason", "qualification", "instruction_length", "guest_linear", "guest_physical",

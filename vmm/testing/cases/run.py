@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from vmm.testing.cases.case import BREAKPOINTS, FLAGS, XMM, Case
+from vmm.testing.cases.case import FLAGS, XMM, Case
 from vmm.testing.failure import registers
 from vmm.testing.guest import Guest
+from vmm.testing.registers import BREAKPOINTS, SYSTEM, read_system, write_system
 
 _MASKED: Final = {"rflags": ~2}
 
@@ -31,10 +32,8 @@ def write_register(guest: Guest, name: str, value: int) -> None:
     """Set a register by name."""
     if name in XMM:
         guest.set_xmm(int(name[3:]), value)
-    elif name in BREAKPOINTS:
-        guest.current.vmcs.native.dr[int(name[2:])] = value
-    elif name in ("cr0", "cr4"):
-        getattr(guest.current, f"set_{name}")(value)
+    elif name in (*SYSTEM, *BREAKPOINTS):
+        write_system(guest.current, name, value)
     else:
         setattr(guest.regs, name, value)
 
@@ -43,12 +42,9 @@ def read_register(guest: Guest, name: str) -> int:
     """Return a register of the program, by name, as the guest sees it."""
     if name in XMM:
         return guest.xmm(int(name[3:]))
-    if name in BREAKPOINTS:
-        return guest.regs.dr(int(name[2:]))
-    if name in ("cr0", "cr4"):
-        return int(getattr(guest.current, f"guest_{name}")())
-    found = registers(guest)
-    return found[name] if name in found else int(getattr(guest.regs, name))
+    if name in (*SYSTEM, *BREAKPOINTS):
+        return read_system(guest.current, name)
+    return registers(guest)[name]
 
 
 def mismatches(guest: Guest, case: Case) -> Iterator[str]:

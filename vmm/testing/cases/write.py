@@ -39,10 +39,13 @@ def case_text(table: Mapping[str, Any], expect: Mapping[str, Any] | None = None)
 
 
 def case_of(guest: Guest, name: str) -> str:
-    """Return the start of the guest's last run as a case that expects nothing yet."""
+    """Return the start of the guest's last run as a case that expects nothing yet.
+
+    The guest is reset: describe its end before.
+    """
     env = guest.environment
     code = guest.loaded
-    before = {k: v for k, v in guest.before.items() if v and k != "rflags"}
+    before = {k: v for k, v in guest.before.items() if v and (k, v) != ("rflags", 2)}
     own = set() if code is None else {code.at}
     table: dict[str, Any] = {
         "name": name,
@@ -52,8 +55,12 @@ def case_of(guest: Guest, name: str) -> str:
         "pages": list(env.pages),
         "bytes": code.code if code is not None else b"\xf4",
         "registers": before,
+        "controls": guest.controls,
+        "intercept": guest.intercepted,
         "memory": {at: data for at, data in guest.pokes.items() if at not in own},
         "techniques": [guest.technique],
         "limit": guest.limit,
+        "options": {k: v for k, v in guest.options.items() if k not in ("technique", "mmu")},
     }
+    table["registers"] = before | guest.system_before()
     return case_text(table)
