@@ -252,6 +252,8 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
     if (b->flags & BLOCK_SCANNED && b->real_pc == pc && b->size == size) {
         if (b->flags & BLOCK_SECOND_TRY && is_second_try(e, left, b))
             unretire_left(e, left, pc);
+        else
+            left_behind(e, left, pc);
         return b;
     }
     bool fresh = b->pc == BLOCK_UNSEEN && !(b->flags & BLOCK_SCANNED);
@@ -265,6 +267,8 @@ static struct block *identify(struct engine *e, struct block *b, uint64_t pc, ui
         b->flags |= BLOCK_SECOND_TRY;
         b->pc = BLOCK_SLOW;
         unretire_left(e, left, pc);
+    } else {
+        left_behind(e, left, pc);
     }
     bool sensitive = b->flags & BLOCK_SENSITIVE, hooked = hooked_at - pc < size;
     if (sensitive && hooked_at != pc + b->sensitive)
@@ -306,15 +310,17 @@ static void skip_exit_check(struct engine *e, uint8_t *code)
 }
 
 /* What translated code may have made of the core, and must not go on with. */
-static void mend_core(struct engine *e)
+static void mend_core(struct engine *e, const struct block *left, uint64_t pc)
 {
     if (!(e->core->hflags & HF_CPL)) {     /* a slip of privilege: never run guest code at CPL 0 */
         e->counters.privilege_slips++;
         set_guest_cpl(e, e->cpl);
+        left_behind(e, left, pc);
         leave_block(e, TRAP_AGAIN);
     }
     if (e->core->rip >> 32 && !in_64bit_code(e)) {     /* TCG's JMP EAX takes all of RAX */
         e->core->rip = (uint32_t)e->core->rip;
+        left_behind(e, left, (uint32_t)pc);
         leave_block(e, TRAP_AGAIN);
     }
 }
@@ -334,7 +340,7 @@ static void __attribute__((noinline)) block_slow(struct engine *e, struct block 
     struct block left = e->block ? *e->block : (struct block){0};
     settle_rep(e, e->block, pc, e->block != NULL);
     end_block(e);
-    mend_core(e);
+    mend_core(e, &left, pc);
     if (back) {
         skip_exit_check(e, back);
         note_code(e, back);
@@ -380,7 +386,7 @@ void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data)
 /* The hook's fast way ends at `limit`: zero while anything must be looked at before each block. */
 void update_limit(struct engine *e)
 {
-    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e) || tracks_stretch(e);
+    bool look = e->interrupted || e->rep_pc != NO_REP || e->stepping || e->debug.code || watches_boundaries(e) || tracks_stretch(e) || e->detail.on;
     uint64_t left = retired_left(e), target = target_left(e);
     left = left < target ? left : target;
     if (look || !left)

@@ -64,7 +64,7 @@ void rep_in_bulk(struct engine *e, const struct block *b)
     uint64_t *regs = e->core->regs, to, from = 0, count = regs[RCX], most = in_time(e);
     unsigned shift = b->flags >> BULK_SHIFT & 3;
     bool moves = b->flags & BLOCK_MOVS;
-    if (count <= WORTH_IT || e->core->df < 0 || e->debug.data || e->watching || !at_hand(e, regs[RDI], ACCESS_WRITE, &to) ||
+    if (count <= WORTH_IT || e->core->df < 0 || e->detail.on || e->debug.data || e->watching || !at_hand(e, regs[RDI], ACCESS_WRITE, &to) ||
         (moves && !at_hand(e, regs[RSI], ACCESS_READ, &from)))
         return;
     const uint64_t limits[] = {most, room(regs[RDI], shift), moves ? room(regs[RSI], shift) : ~0ull,

@@ -330,7 +330,7 @@ struct cost cost_add(struct cost_run *r, const uint8_t *code, unsigned length)
         r->alone += timing->alone;
     }
     r->may_fuse = f->roles & FUSES;
-    struct cost c = {.last = crosses || f->roles & ENDS, .unknown = timing->known ? 0 : (uint16_t)(1 << 15 | e.map << 8 | e.opcode), .address_size = e.address_size};
+    struct cost c = {.last = crosses || f->roles & ENDS, .transfers = crosses || f->roles & BRANCH, .unknown = timing->known ? 0 : (uint16_t)(1 << 15 | e.map << 8 | e.opcode), .address_size = e.address_size};
     if (is_repeated(&e)) {
         c = repeated(&e);
         r->alone += c.units;

@@ -68,6 +68,7 @@ struct cost_run {
 struct cost {
     uint16_t units;
     bool last;                     /* the stretch ends with it */
+    bool transfers;                /* so does any translation: it goes elsewhere, or to another page */
     uint16_t unknown;              /* there is no row for it: its map and opcode, else 0 */
     uint8_t address_size;          /* bytes */
     uint16_t rate;                 /* a repeated string instruction: units an iteration, for each but the first */

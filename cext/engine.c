@@ -318,6 +318,8 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
         if (without_vpid)
             vpid_off(e);
     }
+    if (!is_stop(e))
+        detail_book(e);
     if (e->exit.reason != STOP_VM_FAIL)
         publish_exit(e);
     if (unlikely(e->tracer))

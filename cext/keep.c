@@ -69,6 +69,7 @@ static uint64_t all_parts(struct engine *e, uint8_t *at, bool saves)
     part(&c, &e->nmi_blocked, sizeof e->nmi_blocked);
     part_mmu(&c, &e->mmu);
     part_price(&c, &e->price);
+    part(&c, &e->detail, sizeof e->detail);
     part(&c, e->history, sizeof e->history);
     return c.size;
 }

@@ -25,6 +25,7 @@ static void move(struct engine *e, const uint64_t hpa[2], uint8_t *bytes, size_t
     for (int k = 0; n; k++) {
         size_t part = 4096 - (hpa[k] & 0xfff);
         part = part < n ? part : n;
+        detail_access(e, hpa[k], part, writes);
         if (writes) {
             memcpy(e->ram + hpa[k], bytes, part);
             host_wrote(e, hpa[k], part);

@@ -65,7 +65,7 @@ static bool level_create(struct tlb_level *l, const struct tlb_geometry *g, uint
     free(l->handed);
     struct cache kept = l->cache;
     *l = (struct tlb_level){.cache = kept, .level = (uint8_t)g->level, .kinds = (uint8_t)g->kinds, .sizes = (uint8_t)g->sizes};
-    l->inner = g->level == (fidelity == TLB_SPLIT ? 1u : 2u);
+    l->inner = g->level == (fidelity >= TLB_SPLIT ? 1u : 2u);
     if (g->sizes & ~1u)
         l->handed = calloc((size_t)g->sets * g->ways, sizeof *l->handed);
     return cache_create(&l->cache, g->sets, g->ways) && (l->handed || !(g->sizes & ~1u));
@@ -84,7 +84,7 @@ static bool model_is_sound(const struct paging_model *m)
 /* Without the first level, the second decides. */
 static bool is_wanted(const struct tlb_geometry *g, uint32_t fidelity)
 {
-    return fidelity == TLB_SPLIT || (g->level == 2 && g->kinds & KIND_DATA);
+    return fidelity == TLB_SPLIT || (g->kinds & KIND_DATA && (g->level == 2 || fidelity == TLB_DATA));
 }
 
 static bool shape(struct engine *e, const struct paging_model *m, uint32_t fidelity)
@@ -104,7 +104,7 @@ static bool shape(struct engine *e, const struct paging_model *m, uint32_t fidel
 
 int engine_set_paging(struct engine *e, const struct paging_model *model, uint32_t fidelity)
 {
-    if (!model_is_sound(model) || fidelity > TLB_SPLIT)
+    if (!model_is_sound(model) || fidelity > TLB_DATA)
         return -1;
     e->mmu.beyond = ((1ull << 52) - 1) & ~((1ull << model->physical_bits) - 1);
     e->mmu.has_1g = model->has_1g;
@@ -141,6 +141,7 @@ void caches_clear(struct engine *e)
     cache_clear(&u->nested);
     cache_clear(&u->large);
     forget_lines(e);
+    detail_forget(e);
     memset(u->regions, 0, sizeof u->regions);
 }
 

@@ -104,7 +104,7 @@ struct vcpu {
     /* The trap technique (deprivileged.c): 1 on, 2 on without replacing what is sensitive (the classic problem); and whether
      * the IRET at that RIP may run, software having seen it. */
     uint64_t deprivileged, permitted, permitted_rip;
-    uint64_t stretch_start, stretch_at, stretch_done, stretch_in_rep;      /* and how far it was in what is priced together */
+    uint64_t stretch_start, stretch_at, stretch_done, stretch_in_rep, stretch_late;    /* and how far it was in what is priced together, cycles lost in it */
     uint8_t stretch_code[960], stretch_lengths[64];    /* and what code that was, by instructions */
     uint64_t left[4];              /* CR0, CR3, CR4, EFER at the last exit: translations may be cached for those */
     uint64_t open_exit;            /* basic reason + 1 of the exit that no entry has followed yet; 0: none */
@@ -125,7 +125,7 @@ struct paging_model {
     struct cache_geometry nested;              /* guest-physical mappings */
 };
 /* How closely the TLB is modelled; see tlb.c. */
-enum tlb_fidelity { TLB_LARGE, TLB_SHARED, TLB_SPLIT };
+enum tlb_fidelity { TLB_LARGE, TLB_SHARED, TLB_SPLIT, TLB_DATA };
 
 /* By page size: 4K, 2M, 1G. Hits of the level that Unicorn's own TLB stands on are not counted: see tlb.c. */
 struct mmu_counters {
@@ -175,7 +175,7 @@ struct event_costs {
     uint64_t kick;                 /* to make a running guest take an event */
     uint64_t far_device;           /* a device that is modelled in user space, beside its handler */
     uint64_t latency[4];           /* a walk's reference: first, second, third cache level, memory */
-    uint64_t structure_hit, nested_hit, level2_hit;
+    uint64_t structure_hit, nested_hit, level2_hit, mispredict;
     uint64_t bare;                 /* 1: on bare metal, where no nested table is walked */
     struct cache_geometry line[3]; /* what page tables have of the caches; `sets` of any number, 0: there is none */
     uint64_t near_port[8][2], near_memory[4][2];   /* devices that are not far, first and last address */
@@ -216,15 +216,18 @@ const char *engine_message(const struct engine *engine);
 int engine_set_paging(struct engine *engine, const struct paging_model *model, uint32_t fidelity);
 void engine_set_maker(struct engine *engine, int is_amd);
 void engine_set_tsc(struct engine *engine, const struct tsc_rate *rate);
-/* Charge for events from now on; NULL: for --timing fast. -1: no memory. */
-int engine_set_prices(struct engine *engine, const struct event_costs *costs);
+int engine_set_prices(struct engine *engine, const struct event_costs *costs);     /* charge for events; NULL: --timing fast. -1: no memory */
 /* Machine memory in [from, to) is of this processor's node; what needs a walk elsewhere costs `far` cycles more. */
 void engine_set_near(struct engine *engine, uint64_t from, uint64_t to, uint32_t far);
+/* --timing detailed: look at every data access and every branch from now on; before the first entry. -1: Unicorn refuses.
+ * Misses: lines that were not in the first level; in no level up to the second; in none. Branches: that are guessed at all. */
+struct detail_counters { uint64_t loads, stores, misses[3], branches, mispredicted; };
+int engine_set_detailed(struct engine *engine);
+const struct detail_counters *engine_detail_counters(const struct engine *engine);
 const struct mmu_counters *engine_mmu_counters(const struct engine *engine);
 /* Dirty log: one bit a machine page, set when the guest may have written to it; ram_size / 4096 / 64 words. */
 uint64_t *engine_dirty_log(struct engine *engine);
-/* Call after clearing bits of the log: writes are logged afresh. */
-void engine_harvest_dirty(struct engine *engine);
+void engine_harvest_dirty(struct engine *engine);  /* after clearing bits of the log: writes are logged afresh */
 /* Make each page of the dirty log below `pages` what it is in `mirror`, and clear the log; how many those were. */
 uint64_t engine_revert(struct engine *engine, const uint8_t *mirror, uint64_t pages);
 /* The host wrote [hpa, hpa+size) (a device's DMA, the debugger): drop code translated from it. */
@@ -232,8 +235,7 @@ void engine_host_wrote(struct engine *engine, uint64_t hpa, uint64_t size);
 /* Let an engine that has not run yet be another processor of the machine that `other` belongs to: the same memory. */
 void engine_join(struct engine *engine, struct engine *other);
 void engine_flush_tlb(struct engine *engine);      /* every cached translation of every context */
-/* INVVPID and INVEPT by their types; -1 for a type that does not exist. */
-int engine_invvpid(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);
+int engine_invvpid(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);     /* by its types, as INVEPT; -1: there is no such */
 int engine_invvpid_here(struct engine *engine, uint32_t type, uint32_t vpid, uint64_t linear);    /* on one processor alone */
 int engine_invept(struct engine *engine, uint32_t type, uint64_t eptp);
 void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPID 0 of the VPID that ran last */
@@ -267,8 +269,7 @@ void engine_set_clock(struct engine *engine, uint64_t instructions, uint64_t cyc
 /* The table that blocks are priced by (cost_table_name()); NULL: an instruction is a cycle. Not while translations are held
  * that were priced by another: call it before the first entry. -1: there is none of that name. */
 int engine_set_costs(struct engine *engine, const char *table);
-/* Stop when so many instructions have retired, events delivered counted too. */
-void engine_limit_instructions(struct engine *engine, uint64_t most);
+void engine_limit_instructions(struct engine *engine, uint64_t most);      /* stop when so many have retired, with the events delivered */
 /* Instructions without a row, which cost the stated default (hwmodel/timing/tables/overlay.toml): a specimen of each form,
  * and in how many translated blocks it stood. Returns how many there are. */
 enum { UNKNOWN_COSTS = 64 };

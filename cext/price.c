@@ -23,7 +23,7 @@ static bool level_finds(const struct line_level *l, uint64_t line)
     return found;
 }
 
-static uint32_t level_of(struct price *p, uint64_t line)
+uint32_t line_level_of(struct price *p, uint64_t line)
 {
     uint32_t level = 0;
     while (level < LINE_LEVELS && p->levels[level].lines && !level_finds(&p->levels[level], line))
@@ -36,7 +36,7 @@ void begin_walk(struct engine *e) { e->price.spent = 0; }
 void price_reference(struct engine *e, uint64_t hpa)
 {
     if (e->price.on && !e->mmu.aside)
-        e->price.spent += e->price.costs.latency[level_of(&e->price, hpa >> LINE_SHIFT)];
+        e->price.spent += e->price.costs.latency[line_level_of(&e->price, hpa >> LINE_SHIFT)];
 }
 
 void charge_distance(struct engine *e, uint64_t hpa)

@@ -30,6 +30,7 @@ struct price {
 
 void price_create(struct engine *e);
 void price_destroy(struct engine *e);
+uint32_t line_level_of(struct price *p, uint64_t line);            /* where a line is found: 0 first level, LINE_LEVELS memory */
 void forget_lines(struct engine *e);
 
 /* Walks: begin, each reference and each hit of what walks remember, end. */

@@ -47,7 +47,7 @@ void append_to_trail(struct trail *t, const uint8_t *code, const uint8_t *length
     }
 }
 
-static uint32_t bytes_before(const struct engine *e, const struct block *b, uint32_t n)
+uint32_t bytes_before(const struct engine *e, const struct block *b, uint32_t n)
 {
     uint32_t sum = 0;
     while (n--)
@@ -140,7 +140,7 @@ void price_block(struct engine *e, struct block *b)
         if (unlikely(c.unknown))
             note_unknown(e, code, length, c.unknown);
         e->units[b->lengths + n] = c.units;
-        e->lengths[b->lengths + n] |= c.last ? LAST_OF_STRETCH : 0;
+        e->lengths[b->lengths + n] |= (c.last ? LAST_OF_STRETCH : 0) | (c.transfers ? TRANSFERS : 0);
         b->work += n < b->counted ? c.units : 0;
         b->rate = c.rate;
         b->address_size = c.address_size;
@@ -236,7 +236,7 @@ uint64_t price_of(struct engine *e, struct block *b)
 {
     bool carried = goes_on(&e->carry) && e->carry.at == b->real_pc;
     if (!carried)
-        end_stretch(e);
+        e->carry = (struct stretch){0};
     else if (e->carry.done)
         return price_of_carried(e, b);
     return b->work + (b->flags & BLOCK_REP ? e->units[b->lengths + b->total - 1] : 0);

@@ -101,7 +101,9 @@ bool is_sensitive(const struct engine *e, const cs_insn *c)
         return true;
     case X86_INS_CLI: case X86_INS_STI:                /* with IOPL 3, ring 3 has the interrupt flag */
         return is_deprivileged(e) && e->cpl == 3 && e->iopl == 3;
-    case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETF: case X86_INS_RETFQ:
+    case X86_INS_RETF:             /* TCG writes RIP before the second load: Unicorn, which shows that load, sets it back */
+        return e->detail.on || (!in_real_mode(e) && !(e->core->eflags & 1 << 17));
+    case X86_INS_LCALL: case X86_INS_LJMP: case X86_INS_RETFQ:
     case X86_INS_LAR: case X86_INS_LSL: case X86_INS_VERR: case X86_INS_VERW: case X86_INS_ARPL:
         return !in_real_mode(e) && !(e->core->eflags & 1 << 17);
     case X86_INS_CALL: case X86_INS_JMP:               /* capstone's names for some far forms */

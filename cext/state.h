@@ -4,6 +4,7 @@
 
 #include "block.h"
 #include "cost.h"
+#include "detail.h"
 #include "engine.h"
 #include "ledger.h"
 #include "micro.h"
@@ -15,7 +16,7 @@
 enum { TRAP_SENSITIVE = 0x200, TRAP_AGAIN, TRAP_STOP, TRAP_BREAKPOINT, TRAP_UNTRANSLATABLE, TRAP_DUE, TRAP_REFUSED };
 
 enum { BLOCK_RECORDS = 1 << 18, LENGTH_BYTES = 1 << 21, CODE_BYTES = 1 << 23, CODE_BUFFER_BYTES = 96 << 20, TLB_ENTRIES = 1 << 16, DECODED = 4096 };
-enum { LENGTH_MASK = 15, LAST_OF_STRETCH = 16 };
+enum { LENGTH_MASK = 15, LAST_OF_STRETCH = 16, TRANSFERS = 32 };
 
 #define NO_REP (1ull << 62)         /* canonical nowhere: RIP is never there */
 #define BLOCK_SLOW (~1ull)
@@ -75,6 +76,7 @@ struct engine {
     struct trail priced;           /* and its code */
     struct rep rep;
     struct unknown_costs unknown;
+    struct detail detail;          /* --timing detailed */
     uint32_t next_units;           /* price of the instruction that settle_block() stopped at */
     uint64_t rep_pc;               /* linear address of a REP instruction under way, else NO_REP */
     /* Unicorn */

@@ -12,7 +12,12 @@
 
 static bool goes_on(const struct stretch *s) { return s->done || s->in_rep; }
 
-void end_stretch(struct engine *e) { e->carry = (struct stretch){0}; }
+void end_stretch(struct engine *e)
+{
+    e->carry = (struct stretch){0};
+    if (unlikely(e->detail.late))
+        detail_book(e);
+}
 
 void count_delivery(struct engine *e)
 {
@@ -36,7 +41,7 @@ void book_block(struct engine *e, struct block *b)
     e->base = e->carry;
     if (e->base.done)
         copy_trail(&e->base_trail, &e->trail);
-    end_stretch(e);
+    e->carry = (struct stretch){0};
     if (!e->base.done)
         e->work += b->work;
     else
@@ -57,6 +62,8 @@ void unbook(struct engine *e, const struct block *b, uint32_t done)
     e->base = (struct stretch){0};
     e->carry.in_rep = e->rep.begun;
     e->rep.begun = false;
+    if (unlikely(e->detail.late) && done)
+        detail_close(e, b, done);
 }
 
 void end_block(struct engine *e)
@@ -75,6 +82,15 @@ void end_block(struct engine *e)
     e->base = (struct stretch){0};
     e->carry.in_rep = waits;
     e->next_units = 0;
+}
+
+void left_behind(struct engine *e, const struct block *b, uint64_t pc)
+{
+    if (likely(!e->detail.on) || !b->engine)
+        return;
+    detail_branch(e, b, pc);
+    if (!e->carry.in_rep)
+        detail_close(e, b, b->total);
 }
 
 void restore_left(struct engine *e)
@@ -114,22 +130,24 @@ bool tracks_stretch(const struct engine *e)
 /* A stop leaves the stretch to be gone on with; to the architecture the guest has run on. */
 void take_stretch(struct engine *e, const struct vcpu *v)
 {
-    end_stretch(e);
-    e->base = e->carry;
+    e->carry = e->base = (struct stretch){0};
     if (!v->paused)
         return;
+    e->detail.late = v->stretch_late;
     e->carry = (struct stretch){.start = v->stretch_start, .at = v->stretch_at, .done = (uint32_t)v->stretch_done, .in_rep = v->stretch_in_rep};
     e->trail.length = e->trail.count = 0;
     append_to_trail(&e->trail, v->stretch_code, v->stretch_lengths, e->carry.done);
 }
 
-void leave_stretch(const struct engine *e, struct vcpu *v)
+void leave_stretch(struct engine *e, struct vcpu *v)
 {
     const struct stretch s = v->paused ? e->carry : (struct stretch){0};
     v->stretch_start = s.start;
     v->stretch_at = s.at;
     v->stretch_done = s.done;
     v->stretch_in_rep = s.in_rep;
+    v->stretch_late = e->detail.late;
+    e->detail.late = 0;
     if (!s.done)
         return;
     memcpy(v->stretch_code, e->trail.code, e->trail.length);
@@ -225,6 +243,15 @@ void unretire(struct engine *e, const struct block *b, uint64_t pc)
     unbook(e, b, done);
 }
 
+/* The running block, if there is one, has run to its end. */
+static void leave_end(struct engine *e, uint64_t pc)
+{
+    const struct block *b = e->block;
+    end_block(e);
+    if (b)
+        left_behind(e, b, pc);
+}
+
 /* Traps come in the middle of a block that was booked in full: take back what has not retired. RIP is exact. */
 void settle_block(struct engine *e)
 {
@@ -236,7 +263,7 @@ void settle_block(struct engine *e)
         e->block = NULL;
         unretire(e, b, pc);
     } else {
-        end_block(e);
+        leave_end(e, pc);
     }
 }
 
@@ -246,7 +273,7 @@ void finish_block(struct engine *e)
     uint64_t pc;
     linear_rip(e, &pc);
     settle_rep(e, NULL, pc, e->block != NULL);
-    end_block(e);
+    leave_end(e, pc);
 }
 
 /* ---- time ---- */

@@ -35,6 +35,7 @@ struct stretch follow(const struct engine *e, struct stretch s, const struct blo
 void follow_code(const struct engine *e, struct trail *to, const struct trail *before, uint32_t done, const struct block *b, uint32_t n);
 void copy_trail(struct trail *to, const struct trail *from);
 void append_to_trail(struct trail *t, const uint8_t *code, const uint8_t *lengths, uint32_t count);
+uint32_t bytes_before(const struct engine *e, const struct block *b, uint32_t n);   /* bytes of its first `n` instructions */
 void price_block(struct engine *e, struct block *b);
 uint64_t price_of(struct engine *e, struct block *b);              /* of running it now, with its REP's first iteration */
 void book_block(struct engine *e, struct block *b);
@@ -48,6 +49,7 @@ uint64_t iterations_work(const struct engine *e);                  /* of the REP
 uint16_t bulk_kind(const uint8_t *code, size_t size);              /* bulk.c */
 void rep_in_bulk(struct engine *e, const struct block *b);
 void settle_rep(struct engine *e, const struct block *b, uint64_t pc, bool ended);
+void left_behind(struct engine *e, const struct block *b, uint64_t pc);    /* --timing detailed: it ended, `pc` comes next */
 void restore_left(struct engine *e);               /* to where the block before began */
 void unretire(struct engine *e, const struct block *b, uint64_t pc);
 void settle_block(struct engine *e);               /* un-book what the block has not done, RIP being exact */
@@ -58,7 +60,7 @@ void end_stretch(struct engine *e);
 void count_delivery(struct engine *e);             /* an event has reached the guest: a stretch begins */
 bool tracks_stretch(const struct engine *e);
 void take_stretch(struct engine *e, const struct vcpu *v);
-void leave_stretch(const struct engine *e, struct vcpu *v);
+void leave_stretch(struct engine *e, struct vcpu *v);
 void book_completed(struct engine *e, struct vcpu *v);             /* what software carried out for it: a cycle each */
 uint64_t meter_at(const struct engine *e, uint64_t cycles);        /* meter() when the clock will read `cycles` */
 

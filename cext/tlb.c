@@ -1,13 +1,14 @@
 /* Tour 3.3: the modelled TLB: what the guest may still see of tables that it has changed.
  *
- * Three fidelities (enum tlb_fidelity), chosen with the timing mode:
+ * Four fidelities (enum tlb_fidelity), chosen with the timing mode:
  *   TLB_LARGE   65,536 entries of 4 KiB, direct-mapped, spread by context. Larger than any processor's: evictions are
  *               rare, so that a big working set stays fast. For --timing fast, where a miss costs no cycle.
  *   TLB_SHARED  the second level with the CPU model's geometry, for data. The first level is inside it and not told apart.
  *               Code has the large one beside it: when Unicorn fetches depends on what it has translated already, so a
  *               run that was stopped would miss at other places. For --timing cycle.
  *   TLB_SPLIT   both levels, code and data apart.
- * In each, Unicorn's TLB holds only pages that the inner structures hold ("inner": level 2, for TLB_SPLIT level 1): what
+ *   TLB_DATA    both levels for data; code as with TLB_SHARED. For --timing detailed.
+ * In each, Unicorn's TLB holds only pages that the inner structures hold ("inner": level 2, where there are two level 1): what
  * they evict or invalidate is flushed there, page by page. A refill of what they hold changes no counter and no
  * replacement state, because Unicorn resizes its TLB by host time and nothing may depend on the number of its refills.
  * Hence hits of the inner level are not counted, and replacement is round robin, which does not ask for them.
@@ -29,9 +30,14 @@ static struct cached *large_slot(struct engine *e, uint64_t page, bool global)
     return &e->mmu.large.entries[(page ^ (global ? 0 : e->mmu.mix)) % TLB_ENTRIES];
 }
 
+/* Beside the shaped ones, for code. */
+static bool has_large(const struct engine *e) { return e->mmu.fidelity != TLB_SPLIT; }
+
+static bool has_two_levels(const struct engine *e) { return e->mmu.fidelity >= TLB_SPLIT; }
+
 static bool is_large(const struct engine *e, unsigned kind)
 {
-    return e->mmu.fidelity == TLB_LARGE || (e->mmu.fidelity == TLB_SHARED && kind == KIND_CODE);
+    return e->mmu.fidelity == TLB_LARGE || (has_large(e) && kind == KIND_CODE);
 }
 
 static struct cached *large_find(struct engine *e, uint64_t page)
@@ -161,7 +167,7 @@ static struct cached *shaped_find(struct engine *e, uint64_t linear, unsigned ki
         note_handed(l, t, linear);
         return t;
     }
-    if (e->mmu.fidelity != TLB_SPLIT || !(t = find_among(e, linear, kind, false, &l)))
+    if (!has_two_levels(e) || !(t = find_among(e, linear, kind, false, &l)))
         return NULL;
     e->mmu.counters.level2_hits[size_of(t)]++;
     charge_level2(e);
@@ -178,7 +184,7 @@ struct cached *tlb_find(struct engine *e, uint64_t linear, unsigned kind)
 struct cached *tlb_peek(struct engine *e, uint64_t linear)
 {
     struct tlb_level *l;
-    struct cached *t = e->mmu.fidelity == TLB_SPLIT ? NULL : large_find(e, linear >> 12);
+    struct cached *t = has_large(e) ? large_find(e, linear >> 12) : NULL;
     if (t || e->mmu.fidelity == TLB_LARGE)
         return t;
     t = find_among(e, linear, KIND_DATA | KIND_CODE, true, &l);
@@ -226,7 +232,7 @@ struct cached *tlb_insert(struct engine *e, uint64_t linear, unsigned kind, cons
         return large_insert(e, linear, &from);
     from.hpa = w->hpa & ~size_mask(size);
     from.more = size_mask(size) & ~0xfffull;
-    struct tlb_level *outer = e->mmu.fidelity == TLB_SPLIT ? level_for(e, kind, size, false) : NULL;
+    struct tlb_level *outer = has_two_levels(e) ? level_for(e, kind, size, false) : NULL;
     if (outer)
         level_insert(e, outer, linear, size, &from, found);
     return put_inner(e, linear, kind, size, &from, found);
@@ -253,7 +259,7 @@ static void shaped_drop(struct engine *e, uint64_t linear)
 
 static void drop_piece(struct engine *e, uint64_t linear)
 {
-    if (e->mmu.fidelity != TLB_SPLIT)
+    if (has_large(e))
         large_drop(e, linear);
     if (e->mmu.fidelity != TLB_LARGE)
         shaped_drop(e, linear);
@@ -305,7 +311,7 @@ static struct cached *lookup_aside(struct engine *e, uint64_t linear, enum acces
 static bool walk_for(struct engine *e, uint64_t linear, enum access access, bool user, struct walk *w)
 {
     e->counters.tlb_walks++;
-    e->mmu.aside = e->mmu.fidelity == TLB_SHARED && access == ACCESS_FETCH;
+    e->mmu.aside = is_large(e, KIND_CODE) && e->mmu.fidelity != TLB_LARGE && access == ACCESS_FETCH;
     begin_walk(e);
     bool found = walk(e, linear, access, user, WALK_SETS_BITS, w);
     if (!e->mmu.aside)

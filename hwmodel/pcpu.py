@@ -18,7 +18,7 @@ from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.pins import Pins
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.fault import Fault
-from hwmodel.mem.native import paging_model
+from hwmodel.mem.native import counts_of, paging_model
 from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Account, Heading, read_account
@@ -124,16 +124,22 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
         """
         lib.engine_set_near(self._native, start, end, far)
 
+    def set_detailed(self) -> None:
+        """Look at each data access and branch (cext/detail.c). Call it before the first entry."""
+        if lib.engine_set_detailed(self._native):
+            raise EngineError("Unicorn does not show memory accesses: install unicorn==2.1.4")
+
+    def detail_counters(self) -> dict[str, int | list[int]]:
+        """Accesses, misses by level and branches that `--timing detailed` saw."""
+        return counts_of(lib.engine_detail_counters(self._native), "struct detail_counters")
+
     def follow_clock(self) -> None:
         """Let the TSC that the guest reads go as the clock's does, whose frequency has changed."""
         lib.engine_set_tsc(self._native, [(*self.clock.tsc_origin(), *self.clock.tsc_rate())])
 
     def mmu_counters(self) -> dict[str, int | list[int]]:
         """Return what the memory-management unit counted; lists are by page size or level."""
-        native = lib.engine_mmu_counters(self._native)
-        names = [name for name, _ in ffi.typeof("struct mmu_counters").fields]
-        values = ((name, getattr(native, name)) for name in names)
-        return {name: v if isinstance(v, int) else list(v) for name, v in values}
+        return counts_of(lib.engine_mmu_counters(self._native), "struct mmu_counters")
 
     def close(self) -> None:
         """Free the engine and all it holds; using the pCPU afterwards is an error."""

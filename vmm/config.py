@@ -235,8 +235,6 @@ def _check_built(config: Config) -> None:
         refuse_for_pv(config)
     elif config.pv_identity:
         raise UsageError("--pv-identity is for --technique pv; leave it out")
-    if config.timing is Timing.DETAILED:
-        raise NotBuiltError(f"--timing {config.timing} is not built yet; use cycle or fast")
 
 
 def size_text(size: int) -> str:

@@ -25,7 +25,7 @@ KVM_CREATE_PIT2)."""
 _FIDELITY: Final = {
     Timing.FAST: Fidelity.LARGE,
     Timing.CYCLE: Fidelity.SHARED,
-    Timing.DETAILED: Fidelity.SPLIT,
+    Timing.DETAILED: Fidelity.DATA,
 }
 
 
@@ -87,7 +87,12 @@ def make_pcpu(ram: Ram, clock: Clock, model: CpuModel, config: Config) -> Pcpu:
             pcpu.pace.set_costs(table_of(model))
             pcpu.operation_cycles = model.costs.handlers[ExitReason.MSR_WRITE]
             pcpu.set_paging(model, _FIDELITY[config.timing])
-            pcpu.set_prices(partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults))
+            detailed = config.timing is Timing.DETAILED
+            pcpu.set_prices(
+                partial(fill, model=model, near=IN_KERNEL, by_faults=by_faults, whole=detailed)
+            )
+            if detailed:
+                pcpu.set_detailed()
     except EngineError as error:
         raise InternalError(f"the engine cannot be made: {error}") from None
     return pcpu

@@ -55,6 +55,8 @@ class EventCosts:
     """SYSCALL, beyond what the block table has for it; likewise SYSRET and a write of CR8."""
     sysret: int
     write_cr8: int
+    mispredict: int
+    """A branch that was guessed wrong (`--timing detailed`)."""
     port: int
     """IN or OUT on bare metal, to a device behind the south bridge."""
     handlers: tuple[int, ...]

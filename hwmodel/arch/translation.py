@@ -17,7 +17,9 @@ class Fidelity(IntEnum):
     SHARED = 1
     """The second level as the model has it: for `--timing cycle`."""
     SPLIT = 2
-    """Both levels, code and data apart: for `--timing detailed`."""
+    """Both levels, code and data apart."""
+    DATA = 3
+    """Both levels for data, code as with SHARED: for `--timing detailed`."""
 
 
 class Kind(IntFlag):

@@ -18,3 +18,9 @@ def paging_model(model: CpuModel) -> Any:
     for cell, geometry in zip((*native.structure, native.nested), caches, strict=True):
         cell.sets, cell.ways = geometry.sets, geometry.ways
     return native
+
+
+def counts_of(native: Any, kind: str) -> dict[str, int | list[int]]:
+    """Take a structure of counters over, lists as lists."""
+    values = ((name, getattr(native, name)) for name, _ in ffi.typeof(kind).fields)
+    return {name: v if isinstance(v, int) else list(v) for name, v in values}

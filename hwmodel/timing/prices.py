@@ -22,11 +22,13 @@ class Near:
     memory: Sequence[Range] = ()
 
 
-def fill(native: Any, model: CpuModel, near: Near, *, by_faults: bool = False) -> None:
+def fill(
+    native: Any, model: CpuModel, near: Near, *, by_faults: bool = False, whole: bool = False
+) -> None:
     """Write the prices of a virtual machine on this processor.
 
     `by_faults`: without VT-x. The way into the hypervisor is a fault, the way back as long, and
-    there is no VMCS to read.
+    there is no VMCS to read. `whole`: walks share the caches with all data, which is seen.
     """
     costs = model.costs
     native.vm_exit = costs.exception if by_faults else costs.vm_exit
@@ -39,7 +41,7 @@ def fill(native: Any, model: CpuModel, near: Near, *, by_faults: bool = False) -
         for cell, (first, last) in zip(cells, ranges, strict=False):
             cell[0], cell[1] = first, last
     native.near_ports, native.near_memories = len(near.ports), len(near.memory)
-    _fill_processor(native, model)
+    _fill_processor(native, model, 1 if whole else WALK_SHARE)
 
 
 def fill_bare(native: Any, model: CpuModel) -> None:
@@ -49,13 +51,14 @@ def fill_bare(native: Any, model: CpuModel) -> None:
     _fill_processor(native, model)
 
 
-def _fill_processor(native: Any, model: CpuModel) -> None:
+def _fill_processor(native: Any, model: CpuModel, share: int = WALK_SHARE) -> None:
     costs, walks = model.costs, model.costs.references
     native.exception, native.interrupt = costs.exception, costs.interrupt
     for index, cycles in enumerate((walks.level1, walks.level2, walks.level3, walks.memory)):
         native.latency[index] = cycles
     native.syscall, native.sysret, native.write_cr8 = costs.syscall, costs.sysret, costs.write_cr8
+    native.mispredict = costs.mispredict
     native.structure_hit, native.nested_hit = walks.structure_hit, walks.nested_hit
     native.level2_hit = walks.tlb_level2_hit
     for cell, cache in zip(native.line, model.data_caches(), strict=False):
-        cell.sets, cell.ways = cache.sets, max(1, cache.ways // WALK_SHARE)
+        cell.sets, cell.ways = cache.sets, max(1, cache.ways // share)

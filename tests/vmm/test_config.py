@@ -75,7 +75,7 @@ def test_refused(options: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"technique": "svm"}, {"timing": "detailed"},
+        {"technique": "svm"},
     ],
 )  # fmt: skip
 def test_not_built_yet(options: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from vmm.cli.session import Onlooker
-from vmm.errors import NotBuiltError, UsageError
+from vmm.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -97,12 +97,12 @@ class _View(Onlooker):
 
     def check(self, config: "Config") -> None:
         """Refuse what cannot be, before anything runs."""
+        from vmm.config import Timing
+
         if self._vcpu is not None and not 0 <= self._vcpu < config.cpus:
             raise UsageError(f"--vcpu {self._vcpu} is not there; give 0 to {config.cpus - 1}")
-        if self._unknown_costs and not _counts_unknown():
-            raise NotBuiltError(
-                "--unknown-costs is not built yet: the engine does not count them; leave it out"
-            )
+        if self._unknown_costs and config.timing is Timing.FAST:
+            raise UsageError("--unknown-costs: --timing fast has no costs; add --timing cycle")
 
     def between(self, poll: Callable[[], bytes]) -> Callable[[], bytes]:
         """Refresh the live table twice a second."""
@@ -141,12 +141,14 @@ class _View(Onlooker):
         if self._json:
             found = self._counting.as_dict(self._vcpu)
             if self._unknown_costs:
-                found["unknown_costs"] = dict(_unknown_costs(vm))
+                from vmm.observe.unpriced import unpriced
+
+                found["unknown_costs"] = dict(unpriced(vm))
             print(json.dumps(found, indent=1))
         else:
             print("\n".join(self._table()))
             if self._unknown_costs:
-                _print_unknown(vm)
+                _print_unpriced(vm)
         self._counting.stop()
 
     def _table(self) -> list[str]:
@@ -171,19 +173,9 @@ class _View(Onlooker):
         return Group(Text("\n".join(self._table())), Text(line, style="bold"))
 
 
-def _counts_unknown() -> bool:
-    from hwmodel.pcpu import Pcpu
+def _print_unpriced(vm: "VM") -> None:
+    from vmm.observe.unpriced import unpriced
 
-    return hasattr(Pcpu, "unknown_costs")
-
-
-def _unknown_costs(vm: "VM") -> list[tuple[str, int]]:
-    """What ran without a figure of its own, the most frequent first."""
-    source: Any = getattr(vm.pcpu, "unknown_costs")  # noqa: B009  it is to come
-    return sorted(source().items(), key=lambda item: (-item[1], item[0]))
-
-
-def _print_unknown(vm: "VM") -> None:
-    print("instructions whose cost is not in the table, by how often they were translated:")
-    for name, count in _unknown_costs(vm):
-        print(f"{count:12}  {name}")
+    print("instructions whose cost is not in the table, an example of each form, by blocks:")
+    for text, blocks in unpriced(vm):
+        print(f"{blocks:12}  {text}")

@@ -26,7 +26,8 @@ STOPS = int(os.environ.get("RING1_STOPS", "5"))  # for each way; many are made u
 END = 600_000  # by then all virtual CPUs of smp.elf are up and wait for each other
 every_way = pytest.mark.parametrize(
     ("held", "cpus", "timing"),
-    [(held, cpus, timing) for held in HELD for cpus in (1, 4) for timing in ("fast", "cycle")],
+    [(held, cpus, timing) for held in HELD for cpus in (1, 4) for timing in ("fast", "cycle")]
+    + [("vtx", 1, "detailed"), ("vtx", 4, "detailed")],
 )
 
 
