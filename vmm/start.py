@@ -21,6 +21,7 @@ from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
+from vmm.state.pages import whole_pages
 from vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
@@ -98,21 +99,29 @@ def place(vm: "VM") -> BootPlan:
     if vm.domain is not None:
         from vmm.domain import start_domain
 
-        plan = load(vm.plan, vm.memory)
+        plan = load(vm)
         start_domain(vm, vm.domain)
         return plan
     for at, data in vm.peripherals.firmware():
         vm.memory.write(at, data)
-    plan = load(vm.plan, vm.memory)  # after the firmware, as on a PC
+    plan = load(vm)  # after the firmware, as on a PC
     start(vm.vcpus[0], plan.start)
     return plan
 
 
-def load(plan: BootPlan, memory: GuestMemory) -> BootPlan:
-    """Copy every placement to guest memory; return the plan without them: a kernel's are 40 MiB."""
-    for placement in plan.placements:
-        memory.write(placement.gpa, placement.data)
-    return replace(plan, placements=())
+def load(vm: "VM") -> BootPlan:
+    """Copy every placement to guest memory; return the plan without them: a kernel's are 40 MiB.
+
+    Snapshots have whole pages of them in common with the image.
+    """
+    pages: dict[int, memoryview] = {}
+    for placement in vm.plan.placements:
+        vm.memory.write(placement.gpa, placement.data)
+        at = vm.memory.hpa(placement.gpa, len(placement.data))
+        if at is not None:  # in one piece
+            pages.update(whole_pages(at, placement.data))
+    vm.keeper.take(pages)
+    return replace(vm.plan, placements=())
 
 
 def wake_long(vcpu: Vcpu, address: int) -> bool:

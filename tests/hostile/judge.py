@@ -36,7 +36,7 @@ class Run:
     exits: tuple[tuple[int, ...], ...]
     registers: tuple[int, ...]
     fpu: bytes
-    pages: dict[int, bytes]
+    pages: dict[int, bytes | memoryview]
     devices: dict[str, Any]
 
 

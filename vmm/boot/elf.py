@@ -17,7 +17,7 @@ from elftools.elf.structs import ELFStructs
 
 from vmm.boot.entry import long, protected, put_stack
 from vmm.boot.layout import Layout
-from vmm.boot.plan import BootPlan
+from vmm.boot.plan import BootPlan, Content
 from vmm.boot.request import BootRequest, refuse_extras
 from vmm.errors import UsageError
 
@@ -35,7 +35,7 @@ class Segment:
 
     gpa: int
     gva: int
-    data: bytes
+    data: Content
     size: int
     name: str
 
@@ -139,12 +139,16 @@ class ElfImage:
 
     def slice(self, offset: int, size: int, name: str) -> bytes:
         """Return a range of the file, or refuse a truncated one."""
+        return bytes(self.view(offset, size, name))
+
+    def view(self, offset: int, size: int, name: str) -> memoryview:
+        """Return the same, not copied: a kernel has 40 MiB."""
         if offset + size > len(self.data):
             raise UsageError(
                 f"the ELF image is truncated: {name} needs {offset + size} bytes of a file of "
                 f"{len(self.data)}; build or copy it again"
             )
-        return self.data[offset : offset + size]
+        return memoryview(self.data)[offset : offset + size]
 
     def _segment(self, index: int, row: Any) -> Segment:
         name = f"segment {index}"
@@ -153,7 +157,7 @@ class ElfImage:
                 f"{name} of the ELF image has {row['p_filesz']:#x} bytes in the file for "
                 f"{row['p_memsz']:#x} in memory; build it again"
             )
-        data = self.slice(row["p_offset"], row["p_filesz"], name)
+        data = self.view(row["p_offset"], row["p_filesz"], name)
         return Segment(row["p_paddr"], row["p_vaddr"], data, row["p_memsz"], name)
 
     def _rows(self, kind: str, offset: str, count: str) -> list[Any]:

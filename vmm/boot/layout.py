@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vmm.boot.memmap import HIGH_START, HOLE_END, HOLE_START, LOW_END, usable
-from vmm.boot.plan import Placement
+from vmm.boot.plan import Content, Placement
 from vmm.config import MIB, size_text
 from vmm.errors import UsageError
 
@@ -35,7 +35,7 @@ class Layout:
         self._claims: list[Claim] = []
         self._placements: list[Placement] = []
 
-    def load(self, gpa: int, data: bytes, name: str, size: int | None = None) -> None:
+    def load(self, gpa: int, data: Content, name: str, size: int | None = None) -> None:
         """Claim ``size`` bytes at ``gpa`` (default: the data's length) and put ``data`` there."""
         self._claim(gpa, len(data) if size is None else size, name)
         if data:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+Content = bytes | memoryview
+"""What lies somewhere; a large image's parts are views of its file."""
+
 
 class Mode(Enum):
     """The processor mode of the first instruction."""
@@ -22,7 +25,7 @@ class Placement:
     """Bytes to copy to guest memory before the start. ``name`` is for messages."""
 
     gpa: int
-    data: bytes
+    data: Content
     name: str = ""
 
     @property

@@ -103,7 +103,7 @@ class GuestMemory:
         at = self._place(gpa, size)
         return bytes(self.ram.view[at : at + size])
 
-    def write(self, gpa: int, data: bytes) -> None:
+    def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Write bytes, as a device's DMA would: translated code there is dropped."""
         at = self._place(gpa, len(data))
         self.ram.view[at : at + len(data)] = data

@@ -53,7 +53,7 @@ class PseudoPhysical(GuestMemory):
         parts = (super(PseudoPhysical, self).read(at, n) for at, n in _pieces(gpa, size))
         return b"".join(parts)
 
-    def write(self, gpa: int, data: bytes) -> None:
+    def write(self, gpa: int, data: bytes | memoryview) -> None:
         """Write bytes, as a device's DMA would: translated code there is dropped."""
         done = 0
         for at, size in _pieces(gpa, len(data)):

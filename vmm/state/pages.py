@@ -12,8 +12,19 @@ from hwmodel.mem.ram import PAGE, Ram
 from hwmodel.pcpu import Pcpu
 from vmm.memory.guest import GuestMemory
 
-Pages = Mapping[int, bytes]
+Pages = Mapping[int, bytes | memoryview]
 _ZERO: Final = bytes(PAGE)
+_NOTHING: Final[Pages] = {}
+
+
+def whole_pages(at: int, data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of each page that lies whole within `data`, put at address `at`.
+
+    They are views of it: nothing may write to it later.
+    """
+    view = memoryview(data).toreadonly()
+    for offset in range(-at % PAGE, len(data) - PAGE + 1, PAGE):
+        yield (at + offset) // PAGE, view[offset : offset + PAGE]
 
 
 class PageKeeper:
@@ -24,15 +35,17 @@ class PageKeeper:
         self._view: Final = memory.ram.view
         self._count: Final = memory.size // PAGE
         self._pcpu: Final = pcpu
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[int, bytes | memoryview] = {}
 
-    def take(self) -> Pages:
-        """Return all pages as they are now."""
+    def take(self, written: Pages = _NOTHING) -> Pages:
+        """Return all pages as they are now; those of `written` hold exactly that."""
         kept = dict(self._kept)
         for page in self._harvest():
             data = bytes(self._view[page * PAGE : (page + 1) * PAGE])
             if data == _ZERO:
                 kept.pop(page, None)
+            elif page in written:  # what was read just now goes away again: copies cost more
+                kept[page] = written[page]
             elif kept.get(page) != data:
                 kept[page] = data
         self._kept = kept

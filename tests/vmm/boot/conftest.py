@@ -199,7 +199,7 @@ class Ram:
     def read(self, gpa: Any, size: Any) -> Any:
         for part in self.parts:
             if part.gpa <= gpa < part.end:
-                piece = part.data[gpa - part.gpa : gpa - part.gpa + size]
+                piece = bytes(part.data[gpa - part.gpa :][:size])
                 return piece + bytes(size - len(piece))
         return bytes(size)
 

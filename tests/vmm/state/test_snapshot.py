@@ -2,6 +2,7 @@
 
 import pytest
 
+from hwmodel.mem.ram import PAGE
 from hwmodel.pcpu import Pcpu
 from tests.images import EXIT, OFF, elf64
 from vmm import VM
@@ -232,3 +233,20 @@ def test_an_end_of_interrupt_is_in_both_halves_or_in_none() -> None:
         dialects.restore(state)
         saved = vm.snapshot().dialects["kvm"]
         assert saved["eoi"] == {"values": [0x20_0001], "armed": [0]}
+
+
+def test_whole_pages_of_the_image_are_not_copied_and_a_reset_finds_them_again() -> None:
+    """A kernel has 40 MiB; what the guest writes is a page of its own in the next snapshot."""
+    fill = ".byte " + ",".join(["0xf4"] * PAGE) + ";"
+    with VM(elf64(f"mov dword ptr [0x102000], 1; {OFF};" + fill * 4), memory="4M") as vm:
+        before = dict(vm.snapshot().pages)
+        views = [n for n, page in before.items() if n >= 0x100 and isinstance(page, memoryview)]
+        assert views == [0x100, 0x101, 0x102, 0x103]
+        assert all(before[n] == vm.memory[n * PAGE : (n + 1) * PAGE] for n in before)
+        power_on = vm.snapshot()
+        vm.run()
+        after = vm.snapshot().pages
+        assert [n for n in views if after[n] is not before[n]] == [0x102]
+        assert after[0x102] == bytes([1, 0, 0, 0]) + b"\xf4" * (PAGE - 4)
+        vm.restore(power_on)
+        assert all(before[n] == vm.memory[n * PAGE : (n + 1) * PAGE] for n in before)

@@ -167,7 +167,7 @@ def _patched(parts: list[Placement], page: int) -> list[Placement]:
     for part in parts:
         offset = page - part.gpa
         if offset >= 0 and offset + PAGE <= len(part.data):
-            merged = part.data[:offset] + data + part.data[offset + PAGE :]
+            merged = b"".join((part.data[:offset], data, part.data[offset + PAGE :]))
             found.append(Placement(part.gpa, merged, part.name))
         else:
             found.append(part)
