@@ -21,7 +21,6 @@ from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
-from vmm.state.pages import whole_pages
 from vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
@@ -114,13 +113,13 @@ def load(vm: "VM") -> BootPlan:
 
     Snapshots have whole pages of them in common with the image.
     """
-    pages: dict[int, memoryview] = {}
+    written = []
     for placement in vm.plan.placements:
         vm.memory.write(placement.gpa, placement.data)
         at = vm.memory.hpa(placement.gpa, len(placement.data))
         if at is not None:  # in one piece
-            pages.update(whole_pages(at, placement.data))
-    vm.keeper.take(pages)
+            written.append((at, placement.data))
+    vm.keeper.take(written)
     return replace(vm.plan, placements=())
 
 

@@ -5,7 +5,7 @@ The C engine logs which machine pages the guest may have written (`Pcpu.dirty_lo
 going back to the last one writes the dirty pages only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hwmodel.mem.ram import PAGE, Ram
@@ -14,10 +14,9 @@ from vmm.memory.guest import GuestMemory
 
 Pages = Mapping[int, bytes | memoryview]
 _ZERO: Final = bytes(PAGE)
-_NOTHING: Final[Pages] = {}
 
 
-def whole_pages(at: int, data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+def _whole_pages(at: int, data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield number and content of each page that lies whole within `data`, put at address `at`.
 
     They are views of it: nothing may write to it later.
@@ -37,15 +36,16 @@ class PageKeeper:
         self._pcpu: Final = pcpu
         self._kept: dict[int, bytes | memoryview] = {}
 
-    def take(self, written: Pages = _NOTHING) -> Pages:
-        """Return all pages as they are now; those of `written` hold exactly that."""
+    def take(self, written: Iterable[tuple[int, bytes | memoryview]] = ()) -> Pages:
+        """Return all pages as they are now. `written`: what has just been put at which addresses."""
         kept = dict(self._kept)
+        known = {page: view for at, data in written for page, view in _whole_pages(at, data)}
         for page in self._harvest():
             data = bytes(self._view[page * PAGE : (page + 1) * PAGE])
             if data == _ZERO:
                 kept.pop(page, None)
-            elif page in written:  # what was read just now goes away again: copies cost more
-                kept[page] = written[page]
+            elif page in known:  # what was read just now goes away again: copies cost more
+                kept[page] = known[page]
             elif kept.get(page) != data:
                 kept[page] = data
         self._kept = kept
