@@ -37,7 +37,7 @@ class PageKeeper:
         self._kept: dict[int, bytes | memoryview] = {}
 
     def take(self, written: Iterable[tuple[int, bytes | memoryview]] = ()) -> Pages:
-        """Return all pages as they are now. `written`: what has just been put at which addresses."""
+        """Return all pages as they are now. `written`: what was just put at which addresses."""
         kept = dict(self._kept)
         known = {page: view for at, data in written for page, view in _whole_pages(at, data)}
         for page in self._harvest():
