@@ -12,27 +12,28 @@ from vmm.explore.schedule import Point, Schedule
 from vmm.explore.search import at_random, shorten, systematic
 from vmm.symbols.elf import elf_symbols, open_elf
 
-IMAGE = Path(__file__).parents[3] / "vmm" / "images" / "native_races.elf"
 BROKEN = {"sleep": {End.ASLEEP}, "draw": {End.ENDLESS, End.FAILED}, "forget": {End.ASLEEP}}
 RIGHT = ["wait", "ticket", "pv", "mutex", "tas"]
 
 
-def mark() -> int:
-    elf = open_elf(IMAGE.read_bytes())
-    return next(s.address for s in elf_symbols(elf) if s.name == "explore_begin")
+@pytest.fixture
+def races(images: Path) -> Path:
+    return images / "native_races.elf"
 
 
 def stage(vm: Explored) -> Stage:
-    return Stage(vm, mark(), 5000)
+    elf = open_elf(vm.config.image.read_bytes())
+    begin = next(s.address for s in elf_symbols(elf) if s.name == "explore_begin")
+    return Stage(vm, begin, 5000)
 
 
-def guest(case: str) -> Explored:
-    return Explored(IMAGE, cpus=2, memory="16M", dialects=["native"], cmdline=f"case={case}")
+def guest(races: Path, case: str) -> Explored:
+    return Explored(races, cpus=2, memory="16M", dialects=["native"], cmdline=f"case={case}")
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_ones_are_found_in_order_within_a_thousand_schedules(case: str) -> None:
-    with guest(case) as vm:
+def test_broken_ones_are_found_in_order_within_a_thousand_schedules(races: Path, case: str) -> None:
+    with guest(races, case) as vm:
         here = stage(vm)
         found = systematic(here, bound=2, budget=1000, every=False, tell=lambda *_: None)
         assert found.found is not None
@@ -42,17 +43,17 @@ def test_broken_ones_are_found_in_order_within_a_thousand_schedules(case: str) -
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_right_ones_pass_to_the_bound(case: str) -> None:
-    with guest(case) as vm:
+def test_right_ones_pass_to_the_bound(races: Path, case: str) -> None:
+    with guest(races, case) as vm:
         found = systematic(stage(vm), bound=1, budget=10_000, every=True, tell=lambda *_: None)
     assert found.complete, found.found
 
 
 @pytest.mark.parametrize("seed", [1, 2, 77])
 @pytest.mark.parametrize("case", BROKEN)
-def test_any_seed_finds_them(case: str, seed: int) -> None:
+def test_any_seed_finds_them(races: Path, case: str, seed: int) -> None:
     """Five thousand schedules take less than ten seconds; mostly it is some dozens."""
-    with guest(case) as vm:
+    with guest(races, case) as vm:
         here = stage(vm)
         found = at_random(here, bound=4, budget=5000, seed=seed)
         assert found.found is not None
@@ -63,21 +64,21 @@ def test_any_seed_finds_them(case: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("case", RIGHT)
-def test_a_thousand_random_schedules_of_right_ones(case: str) -> None:
-    with guest(case) as vm:
+def test_a_thousand_random_schedules_of_right_ones(races: Path, case: str) -> None:
+    with guest(races, case) as vm:
         assert at_random(stage(vm), bound=4, budget=1000, seed=5).found is None
 
 
-def test_the_same_seed_is_the_same_search() -> None:
+def test_the_same_seed_is_the_same_search(races: Path) -> None:
     found = []
     for _ in range(2):
-        with guest("sleep") as vm:
+        with guest(races, "sleep") as vm:
             found.append(at_random(stage(vm), bound=4, budget=5000, seed=9))
     assert found[0] == found[1]
 
 
-def test_an_attempt_leaves_nothing_behind() -> None:
-    with guest("draw") as vm:
+def test_an_attempt_leaves_nothing_behind(races: Path) -> None:
+    with guest(races, "draw") as vm:
         here = stage(vm)
         first = here.attempt(Schedule())
         here.attempt(Schedule((Point(8, 1),)))
@@ -96,8 +97,10 @@ def test_bad_schedules_are_refused(text: str) -> None:
         Schedule.of(text)
 
 
-def test_the_command_prints_a_schedule_and_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
-    base = ["explore", str(IMAGE), "--cmdline", "case=sleep", "--json"]
+def test_the_command_prints_a_schedule_and_replays_it(
+    races: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["explore", str(races), "--cmdline", "case=sleep", "--json"]
     assert main(base) == 66
     found = json.loads(capsys.readouterr().out)
     assert (found["end"], found["replays"]) == ("asleep", True)
@@ -118,9 +121,9 @@ def test_the_command_prints_a_schedule_and_replays_it(capsys: pytest.CaptureFixt
     ],
 )
 def test_bad_input_is_one_line(
-    more: list[str], word: str, capsys: pytest.CaptureFixture[str]
+    races: Path, more: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explore", str(IMAGE), *more]) == 64
+    assert main(["explore", str(races), *more]) == 64
     said = capsys.readouterr().err
     assert word in said
     assert said.count("\n") == 1

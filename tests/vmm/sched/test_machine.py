@@ -11,7 +11,6 @@ from vmm.errors import UsageError
 from vmm.outcome import Result
 from vmm.schedule import PolicyName, SchedOptions
 
-IMAGES = Path(__file__).parents[3] / "vmm" / "images"
 MACHINES: list[dict[str, Any]] = [
     {"pcpus": 1, "sched": "rr,slice=1ms"},
     {"pcpus": 2},
@@ -21,10 +20,10 @@ MACHINES: list[dict[str, Any]] = [
 ]
 
 
-def run(kernel: str, cpus: int, **options: Any) -> tuple[str, Result, VM]:
+def run(image: Path, cpus: int, **options: Any) -> tuple[str, Result, VM]:
     said: list[bytes] = []
     with VM(
-        IMAGES / f"{kernel}.elf", cpus=cpus, cmdline=f"cpus={cpus}", serial_output=said.append,
+        image, cpus=cpus, cmdline=f"cpus={cpus}", serial_output=said.append,
         memory="32M", max_cycles=1_000_000_000, **options,
     ) as vm:  # fmt: skip
         result = vm.run()
@@ -35,8 +34,8 @@ def run(kernel: str, cpus: int, **options: Any) -> tuple[str, Result, VM]:
 
 @pytest.mark.parametrize("timing", ["fast", "cycle"])
 @pytest.mark.parametrize("machine", MACHINES, ids=str)
-def test_kernels_pass_on_any_machine(machine: dict[str, Any], timing: str) -> None:
-    said, result, vm = run("smp", 4, timing=timing, **machine)
+def test_kernels_pass_on_any_machine(images: Path, machine: dict[str, Any], timing: str) -> None:
+    said, result, vm = run(images / "smp.elf", 4, timing=timing, **machine)
     assert result.status == 1, said
     ledger: Any = vm.ledger_then  # type: ignore[attr-defined]
     latest = max(account.total for account in ledger.vcpus)
@@ -45,8 +44,9 @@ def test_kernels_pass_on_any_machine(machine: dict[str, Any], timing: str) -> No
         assert sum(account["steal"] for account in ledger.vcpus) > 0
 
 
-def test_the_same_again() -> None:
-    runs = [run("smp", 3, timing="cycle", pcpus=2, sched="credit,slice=1ms") for _ in range(2)]
+def test_the_same_again(images: Path) -> None:
+    smp = images / "smp.elf"
+    runs = [run(smp, 3, timing="cycle", pcpus=2, sched="credit,slice=1ms") for _ in range(2)]
     first, second = (
         (said, result.cycles, result.instructions, result.ledger, vm.digest_then)  # type: ignore[attr-defined]
         for said, result, vm in runs
@@ -55,21 +55,23 @@ def test_the_same_again() -> None:
 
 
 @pytest.mark.parametrize("sched", [None, "rr,slice=100us"])
-def test_steal_time_and_kicks_of_kvms_dialect(sched: str | None) -> None:
+def test_steal_time_and_kicks_of_kvms_dialect(images: Path, sched: str | None) -> None:
     """What the kernel asks for is one physical CPU; the machine's scheduler has to be as good."""
-    said, result, _ = run("kvm_smp", 3, timing="cycle", sched=sched)
+    said, result, _ = run(images / "kvm_smp.elf", 3, timing="cycle", sched=sched)
     assert result.status == 1, said
 
 
-def test_code_that_another_processor_writes_runs_as_written() -> None:
+def test_code_that_another_processor_writes_runs_as_written(images: Path) -> None:
     """Each round one processor patches a function that both have run, and both call it."""
-    said, result, _ = run("smc_smp", 2, timing="fast", pcpus=2)
+    said, result, _ = run(images / "smc_smp.elf", 2, timing="fast", pcpus=2)
     assert result.status == 1, said
 
 
-def test_a_store_is_seen_within_a_window() -> None:
+def test_a_store_is_seen_within_a_window(images: Path) -> None:
     for window in (50, 5000):
-        _, result, _ = run("smp", 2, timing="fast", pcpus=2, sched=f"credit,window={window}")
+        _, result, _ = run(
+            images / "smp.elf", 2, timing="fast", pcpus=2, sched=f"credit,window={window}"
+        )
         assert result.status == 1
 
 
