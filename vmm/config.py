@@ -154,6 +154,10 @@ class Config:
         _check_values(self)
         _check_built(self)
 
+    def has_xen_devices(self) -> bool:
+        """Whether disks and network cards are Xen's PV devices beside a virtual PC."""
+        return "xen" in self.dialects and bool(self.disks or self.net)
+
     @classmethod
     def of(cls, **options: Any) -> "Config":
         """Build from written values: strings are parsed, typed values pass, None is the default."""

@@ -165,6 +165,15 @@ class DialectView(Sleeper):
         blocked = self.vmcs[Field.GUEST_INTERRUPTIBILITY_INFO] & _SHADOW
         return bool(self.regs.rflags & _IF) and not blocked and not self.has_event()
 
+    def load(self, linear: int, size: int) -> bytes | None:
+        """Return guest memory by linear address; None where that would fault."""
+        data = self.pcpu.read(self.vmcs, linear, size)
+        return data if isinstance(data, bytes) else None
+
+    def store(self, linear: int, data: bytes) -> bool:
+        """Write guest memory by linear address; False where that would fault."""
+        return self.pcpu.write(self.vmcs, linear, data) is None
+
     def raise_page_fault(self, address: int) -> None:
         """Make the next entry raise #PF with error code 0."""
         inject_exception(self, Vector.PF, 0, address)

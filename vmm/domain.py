@@ -62,7 +62,7 @@ def make_domain(vm: "VM") -> XenPv:
     assert isinstance(vm.memory, PseudoPhysical)
     tsc_hz = clock.tsc_hz or clock.frequency
     machine = Machine(vm.memory, clock, DEFAULT_EPOCH, tsc_hz, vm.model.crystal_hz, config.cpus)
-    out = Outlets(vm.console.write, lambda reason: _shut_down(vm, reason), vm.board.reschedule)
+    out = Outlets(vm.console.write, lambda reason: shut_down(vm, reason), vm.board.reschedule)
     layout = layout_of(vm.memory.frames, config.cpus)
     domain = XenPv(machine, vm.pcpu, vm.memory, layout, out)
     vm.board.backstage.append(domain.timers)
@@ -92,7 +92,7 @@ def _cpu(vcpu: Vcpu) -> GuestCpu:
     )
 
 
-def _shut_down(vm: "VM", reason: int) -> None:
+def shut_down(vm: "VM", reason: int) -> None:
     """SCHEDOP_shutdown: the guest says why."""
     if reason == Shutdown.POWEROFF:
         vm.stop(StopReason.POWEROFF)

@@ -71,10 +71,12 @@ class Outside:
             self.close()
             raise
 
-    def devices(self, context: "Context") -> "Iterator[tuple[VirtioDevice, Placement]]":
-        """Make the devices, wired to their backends."""
+    def devices(
+        self, context: "Context", *, cards: bool = True
+    ) -> "Iterator[tuple[VirtioDevice, Placement]]":
+        """Make the devices, wired to their backends; without `cards` no network cards."""
         for number, (options, backend, place) in enumerate(self._nets):
-            if backend is not None:
+            if backend is not None and cards:
                 yield self._card(context, number, options, backend, place), place
         if self._ports:
             yield self._console(context), Placement()

@@ -86,16 +86,19 @@ class Peripherals:
 
     def plug(self, board: Board, memory: GuestMemory, clock: Clock) -> None:
         """Make the devices and put them into `board`. Raises UsageError when it is full."""
-        is_pc = self._config.technique is not Technique.PV  # whose devices are back ends
-        if not is_pc or not (self._config.disks or self.outside.has_devices()):
+        if self._config.technique is Technique.PV:  # whose devices are back ends
+            return
+        disks = () if self._config.has_xen_devices() else self._config.disks
+        if not (disks or self.outside.has_devices()):
             return
         from vmm.virtio.device import Context
 
         context = Context(memory, clock, self.log, board.reschedule)
-        for number, (disk, image) in enumerate(zip(self._config.disks, self._images, strict=True)):
+        for number, (disk, image) in enumerate(zip(disks, self._images, strict=False)):
             self.disks.append(_disk(context, number, disk, image))
             self.attach(board, self.disks[-1], disk.transport)
-        for device, place in self.outside.devices(context):
+        cards = not self._config.has_xen_devices()
+        for device, place in self.outside.devices(context, cards=cards):
             self.attach(board, device, place.transport)
 
     def attach(self, board: Board, device: "VirtioDevice", kind: TransportKind) -> None:

@@ -33,6 +33,8 @@ _LONG_EFER: Final = 1 << 8 | 1 << 10
 _CODE: Final = {Mode.REAL16: 0x9B, Mode.PROT32: 0xC09B, Mode.LONG64: 0xA09B}
 _DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
 _TSS32_BUSY: Final = 0x8B
+XEN_TABLES: Final = 32
+"""EPT tables for the places where a guest wants to have Xen's pages."""
 
 
 def model_of(name: str) -> CpuModel:
@@ -53,7 +55,14 @@ def make_memory(config: Config) -> GuestMemory:
 
         shadows = pages_for_shadows(config.memory)
     apics = pages_for_apics(config.cpus) if config.apicv else 0
-    return GuestMemory(ram_slots(config.memory), shadow_pages=shadows, apic_pages=apics)
+    if "xen" not in config.dialects:
+        return GuestMemory(ram_slots(config.memory), shadow_pages=shadows, apic_pages=apics)
+    from vmm.pv.xen.hvm.places import HVM_PAGES
+
+    more = apics + HVM_PAGES
+    return GuestMemory(
+        ram_slots(config.memory), shadow_pages=shadows, apic_pages=more, spare=XEN_TABLES
+    )
 
 
 def shadows_of(memory: GuestMemory, pcpu: Pcpu) -> "ShadowTables | None":
@@ -80,13 +89,26 @@ def dialects_for(vm: "VM") -> Roster:
     if c.technique is Technique.PV:
         return Roster()
     hz = clock.tsc_hz or clock.frequency, vm.model.crystal_hz
-    machine = Machine(vm.memory, clock, DEFAULT_EPOCH, *hz, c.cpus, c.seed, vm.console)
+    machine = Machine(
+        vm.memory, clock, DEFAULT_EPOCH, *hz, c.cpus, c.seed, vm.console,
+        lambda reason: _shut_down(vm, reason),
+    )  # fmt: skip
     return build_roster(c.dialects, machine, apicv=c.apicv)
+
+
+def _shut_down(vm: "VM", reason: int) -> None:
+    from vmm.domain import shut_down
+
+    shut_down(vm, reason)
 
 
 def domain_of(vm: "VM") -> "XenPv | None":
     """Return the Xen PV domain that the VM is to be, if it is to be one."""
     if vm.config.technique is not Technique.PV:
+        if vm.config.has_xen_devices():
+            from vmm.xenback.plug import plug
+
+            plug(vm, vm.dialects["xen"])
         return None
     from vmm.domain import make_domain
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from hwmodel.cpu.unicorn import ffi, lib
 
 VCPUS_MAX: Final = 32
+PAGE: Final = 4096
 OPTIONS: Final[Mapping[str, int]] = {"validates": 0, "batches": 1, "assists": 2}
 
 
@@ -144,6 +145,10 @@ class XenEngine:
     def drop(self, mfn: int, *, writable: bool) -> None:
         """End a hold."""
         lib.xen_drop_frame(self._native, mfn, writable)
+
+    def address(self, mfn: int) -> int:
+        """Return the machine address of a frame."""
+        return mfn * PAGE
 
     def frame(self, mfn: int) -> Frame | None:
         """Return what is known of a machine frame; None where there is none."""

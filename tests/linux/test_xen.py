@@ -24,6 +24,27 @@ def test_the_generic_kernel_answers_a_nonce_on_the_pv_console(generic: Boot) -> 
     assert "Booting kernel on Xen" in text or "Booting paravirtualized kernel on Xen" in text
 
 
+def test_under_vtx_the_kernel_finds_xen_and_its_devices(generic: Boot, tmp_path: Path) -> None:
+    """`--dialect xen`: PVH entry, event channels by vector, PV disk and network."""
+    disk, data = tmp_path / "disk.raw", random.Random(11).randbytes(1 << 20)
+    disk.write_bytes(data)
+    receiver = Receiver()
+    text, result = generic.say(
+        "cat /sys/hypervisor/type; grep -E 'xen-|HYP' /proc/interrupts; nproc",
+        "udhcpc -i eth0 -n -q", f"nc 10.0.2.2 {receiver.port} -e dd if=/dev/xvda bs=64k",
+        dialects=["xen"], disks=str(disk), net="user", cpus=2, wait_idle=wait,
+    )  # fmt: skip
+    receiver.thread.join(10)
+    assert (result.status, result.reason) == (0, "poweroff")
+    for line in (
+        "Hypervisor detected: Xen HVM", "Booting kernel on Xen PVH",
+        "Xen HVM callback vector for event delivery is enabled", "xen-percpu    -virq",
+        "xen-dyn-lateeoi    -event     blkif", "\r\nxen\r\n", "\r\n2\r\n",
+    ):  # fmt: skip
+        assert line in text, line
+    assert receiver.data == data
+
+
 def run_to_the_prompt(generic: Boot, **options: Any) -> tuple[int, int, list[tuple[int, int]]]:
     console = Console([])
     with generic.vm(console, **PV, **options) as vm:

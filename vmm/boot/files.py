@@ -22,6 +22,10 @@ def plan_for(config: Config) -> BootPlan:
         BootModule(module.path.name, read_file(module.path, "--initrd"), module.cmdline)
         for module in config.initrds
     )
+    if "xen" in config.dialects and is_bzimage(data):  # as Xen starts it: by the PVH entry
+        from vmm.boot.linux.bzimage import kernel_inside
+
+        data = kernel_inside(data)
     request = BootRequest(
         config.memory,
         config.cmdline,

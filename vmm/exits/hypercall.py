@@ -1,7 +1,7 @@
 """VMCALL and VMMCALL: number and arguments in registers, asked of the dialects in order.
 
 Registers as KVM has them (Linux Documentation/virt/kvm/x86/hypercalls.rst): number in RAX,
-arguments in RBX, RCX, RDX, RSI, result in RAX; RDI and R8 are for dialects that use more.
+arguments in RBX, RCX, RDX, RSI, result in RAX; RDI, R8, R9 and R10 are for dialects that use more.
 Outside 64-bit code the low halves count.
 """
 
@@ -37,6 +37,6 @@ def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
 
 
 def _call(vcpu: "Vcpu", mask: int) -> Hypercall:
-    rax, rcx, rdx, rbx, _, _, rsi, rdi, r8 = vcpu.regs.gpr[0:9]
+    rax, rcx, rdx, rbx, _, _, rsi, rdi, r8, r9, r10 = vcpu.regs.gpr[0:11]
     arguments = rbx & mask, rcx & mask, rdx & mask, rsi & mask, rdi & mask, r8 & mask
-    return Hypercall(rax & mask, arguments, mask == _MASK64)
+    return Hypercall(rax & mask, arguments, mask == _MASK64, (r9 & mask, r10 & mask))

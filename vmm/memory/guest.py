@@ -21,16 +21,25 @@ class GuestMemory:
     """
 
     def __init__(
-        self, ranges: tuple[tuple[int, int], ...], *, shadow_pages: int = 0, apic_pages: int = 0
+        self,
+        ranges: tuple[tuple[int, int], ...],
+        *,
+        shadow_pages: int = 0,
+        apic_pages: int = 0,
+        spare: int = 8,
     ) -> None:
         """Lay `ranges` of (gpa, size) in bytes end to end over new machine memory.
 
-        `shadow_pages` more are for shadow tables, `apic_pages` for virtual APICs.
+        `shadow_pages` more are for shadow tables, `apic_pages` for virtual APICs and for what a
+        dialect shares with its guest, `spare` for tables of pages that are mapped later.
         """
         self.size: Final = sum(size for _, size in ranges)
         self.slots: Final = _lay_out(ranges)
         self._private: Final = PRIVATE_PAGES + apic_pages
-        tables, ept_size = self.size + self._private * PAGE, pages_for(self.slots) * PAGE
+        tables, ept_size = (
+            self.size + self._private * PAGE,
+            pages_for(self.slots, spare=spare) * PAGE,
+        )
         self.shadow_base: Final = tables + ept_size
         self.ram: Final = Ram(self.shadow_base + shadow_pages * PAGE)
         self.ept: Final = Ept(self.ram, tables, ept_size, self.slots, used=True)
@@ -89,6 +98,10 @@ class GuestMemory:
         """
         assert 0 <= number < self._private
         return self.size + number * PAGE
+
+    def last_private(self, count: int) -> int:
+        """Return the host-physical address of the last `count` of those pages."""
+        return self.private_page(self._private - count)
 
     def hpa(self, gpa: int, size: int = 1) -> int | None:
         """Return where [gpa, gpa+size) lies in machine memory, None if not in one slot."""

@@ -114,6 +114,12 @@ class Processor(Protocol):
     def takes_interrupts(self) -> bool:
         """Whether an event can go in now: interrupts on, nothing else on its way."""
 
+    def load(self, linear: int, size: int) -> bytes | None:
+        """Return guest memory by linear address; None where that would fault."""
+
+    def store(self, linear: int, data: bytes) -> bool:
+        """Write guest memory by linear address; False where that would fault."""
+
     def raise_page_fault(self, address: int) -> None:
         """Make the next entry raise #PF with error code 0 and `address` in CR2."""
 
@@ -144,6 +150,8 @@ class Machine:
     cpus: int
     seed: int = 0
     console: "Console | None" = None
+    shut_down: "Callable[[int], None] | None" = None
+    """Ends the guest, for a reason of enum Shutdown of Xen's."""
 
 
 @dataclass(slots=True)
@@ -154,6 +162,8 @@ class Hypercall:
     arguments: tuple[int, int, int, int, int, int]
     wide: bool
     """Whether it was made in 64-bit code."""
+    others: tuple[int, int] = (0, 0)
+    """R9 and R10, for dialects that use more."""
 
 
 Hook = Callable[[Processor], None]

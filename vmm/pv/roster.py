@@ -10,14 +10,16 @@ from vmm.pv.kvm.kvm import Kvm
 
 DEFAULT: Final = "kvm"
 NONE: Final = "none"
+XEN: Final = "xen"
 FIRST_LEAF: Final = 0x4000_0000
 LEAF_STEP: Final = 0x100
 NO_SUCH_CALL: Final = -1000
 _BUILDERS: Final[dict[str, Callable[[Machine, tuple[str, ...]], Dialect]]] = {
     "kvm": lambda machine, changes: Kvm(machine, Offer.of(changes)),
     "native": lambda machine, changes: _native(machine, changes),
+    "xen": lambda machine, changes: _xen(machine, changes),
 }
-_PLANNED: Final = ("xen", "hyperv")
+_PLANNED: Final = ("hyperv",)
 
 
 class Roster:
@@ -118,6 +120,14 @@ def _native(machine: Machine, changes: tuple[str, ...]) -> Dialect:
     return Native(machine, NativeOffer.of(changes))
 
 
+def _xen(machine: Machine, changes: tuple[str, ...]) -> Dialect:
+    from vmm.pv.xen.hvm.dialect import XenHvm
+
+    if changes:
+        raise UsageError(f"--dialect xen has no feature {changes[0]!r}; leave it out")
+    return XenHvm(machine)
+
+
 def choose(words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Read "kvm", "-steal_time", ...: dialect name to its changes, in order.
 
@@ -136,6 +146,8 @@ def choose(words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         return {DEFAULT: ()}
     if NONE in chosen and len(chosen) > 1:
         raise UsageError("--dialect none stands alone; leave out the other names")
+    if XEN in chosen and len(chosen) > 1:
+        raise UsageError("--dialect xen stands alone; leave out the other names")
     chosen.pop(NONE, None)
     return chosen
 

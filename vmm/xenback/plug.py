@@ -1,6 +1,6 @@
 """Which back ends a domain has: one for each disk and each network card of the options."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmm.virtio.blk_timing import TIMINGS, Medium
 from vmm.xenback.blkback import BlockBackend
@@ -8,11 +8,10 @@ from vmm.xenback.netback import NetBackend
 from vmm.xenback.xenbus import Means
 
 if TYPE_CHECKING:
-    from vmm.pv.xen.domain import XenPv
     from vmm.vm import VM
 
 
-def plug(vm: "VM", domain: "XenPv") -> None:
+def plug(vm: "VM", domain: Any) -> None:
     """Make the back ends; the board keeps their time and their state."""
     means = Means(domain.store, domain.ports, domain.grants, domain.shared)
     disks = zip(vm.config.disks, vm.peripherals.images, strict=True)

@@ -42,7 +42,7 @@ def test_what_is_not_built_refuses_in_one_sentence(
         (["run", "--max-cycles", "0"], "--max-cycles"),
         (["run", "--technique", "magic"], "magic"),
         (["run", "--technique", "svm"], "not built yet"),
-        (["run", "--dialect", "xen"], "not built yet"),
+        (["run", "--dialect", "hyperv"], "not built yet"),
         (["run", "--dialect", "kvm,-nonsense"], "nonsense"),
         (["run", "--dialect", "wmk"], "none"),
         (["run", "--gdb", "host"], "[HOST:]PORT"),

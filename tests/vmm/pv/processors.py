@@ -26,6 +26,7 @@ class FakeProcessor:
     waiting: bool = False
     event: bool = False
     did: list[object] = field(default_factory=list)
+    memory: dict[int, bytes] = field(default_factory=dict)
     settle: Callable[[Processor], None] | None = None
 
     def tsc_offset(self) -> int:
@@ -106,6 +107,13 @@ class FakeProcessor:
 
     def takes_interrupts(self) -> bool:
         return not self.masked
+
+    def load(self, linear: int, size: int) -> bytes | None:
+        return self.memory.get(linear, bytes(size))[:size]
+
+    def store(self, linear: int, data: bytes) -> bool:
+        self.memory[linear] = data
+        return True
 
     def raise_page_fault(self, address: int) -> None:
         self.did.append(("#PF", address))

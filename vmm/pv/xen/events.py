@@ -8,9 +8,8 @@ an upcall as soon as that vCPU's mask byte is clear.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from hwmodel.cpu.xen import XenEngine
 from vmm.pv.xen.abi import PAGE
 from vmm.pv.xen.shared import Shared
 
@@ -42,11 +41,18 @@ class Channel:
     virq: int = 0
 
 
+class Infos(Protocol):
+    """Who knows where each vCPU's struct vcpu_info is."""
+
+    def vcpu_info(self, vcpu: int) -> int:
+        """Return its machine address."""
+
+
 class EventChannels:
     """The ports of one domain. `wake` is told the vCPU that has an event."""
 
     def __init__(
-        self, shared: Shared, engine: XenEngine, shared_info: int, wake: Callable[[int], None]
+        self, shared: Shared, engine: Infos, shared_info: int, wake: Callable[[int], None]
     ) -> None:
         """No port is bound; `shared_info` is the frame."""
         self._shared: Final = shared

@@ -6,11 +6,10 @@ its entry shows that, and its page-frame type is held.
 """
 
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from hwmodel.cpu.xen import XenEngine
 from vmm.pv.xen.abi import BACKEND_DOMID, PAGE, Errno, is_self
-from vmm.pv.xen.guest import GuestCpu
+from vmm.pv.xen.guest import Caller
 from vmm.pv.xen.shared import Shared
 
 if TYPE_CHECKING:
@@ -31,10 +30,23 @@ _COMMANDS: Final = {0: 32, 1: 24, 3: 4, 4: 16, 5: 40, 7: 32}
 _STATUS_AT: Final = {0: 16, 1: 20, 3: 2, 4: 14, 5: 36, 7: 28}
 
 
+class Frames(Protocol):
+    """Who has the guest's frames."""
+
+    def hold(self, mfn: int, *, writable: bool) -> bool:
+        """Keep a frame what it is while a back end uses it; False if it is no such frame."""
+
+    def drop(self, mfn: int, *, writable: bool) -> None:
+        """End a hold."""
+
+    def address(self, mfn: int) -> int:
+        """Return the machine address of a frame that is held."""
+
+
 class GrantTable:
     """The guest's table: its hypercalls, and what back ends ask of it."""
 
-    def __init__(self, shared: Shared, engine: XenEngine, first: int) -> None:
+    def __init__(self, shared: Shared, engine: Frames, first: int) -> None:
         """`first` is the first of the frames in machine memory that hold it."""
         self._shared: Final = shared
         self._engine: Final = engine
@@ -43,12 +55,12 @@ class GrantTable:
         self.frames = 1
         self.stale: list[int] = []
         """For the referee: grants that a back end was told of and could not use."""
-        self._operations: Final[dict[int, Callable[[GuestCpu, int], int]]] = {
+        self._operations: Final[dict[int, Callable[[Caller, int], int]]] = {
             2: self._setup, 6: self._query, 8: self._set_version, 9: self._get_status,
             10: self._get_version,
         }  # fmt: skip
 
-    def __call__(self, cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+    def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """HYPERVISOR_grant_table_op(command, arguments, count)."""
         command, at, count = arguments[0] & 0xFFFF_FFFF, arguments[1], arguments[2] & 0xFFFF_FFFF
         operation = self._operations.get(command)
@@ -58,7 +70,7 @@ class GrantTable:
             return -Errno.INVAL
         return operation(cpu, at)
 
-    def _of_others(self, cpu: GuestCpu, command: int, at: int, count: int) -> int:
+    def _of_others(self, cpu: Caller, command: int, at: int, count: int) -> int:
         """Map, unmap, copy, transfer: no other domain lets this one use a frame."""
         if command not in _COMMANDS:
             return -Errno.NOSYS
@@ -69,7 +81,7 @@ class GrantTable:
             cpu.write(place + _STATUS_AT[command], BAD_DOMAIN.to_bytes(2, "little", signed=True))
         return 0
 
-    def _setup(self, cpu: GuestCpu, at: int) -> int:
+    def _setup(self, cpu: Caller, at: int) -> int:
         domain, count, _, frames = cpu.unpack(_SETUP, at)
         status = OKAY if is_self(domain) else BAD_DOMAIN
         if status == OKAY and count > MAX_FRAMES:
@@ -81,13 +93,13 @@ class GrantTable:
         cpu.write(at + 8, status.to_bytes(2, "little", signed=True))
         return 0
 
-    def _query(self, cpu: GuestCpu, at: int) -> int:
+    def _query(self, cpu: Caller, at: int) -> int:
         domain, *_ = cpu.unpack(_QUERY, at)
         status = OKAY if is_self(domain) else BAD_DOMAIN
         cpu.write(at, _QUERY.pack(domain, self.frames, MAX_FRAMES, status))
         return 0
 
-    def _set_version(self, cpu: GuestCpu, at: int) -> int:
+    def _set_version(self, cpu: Caller, at: int) -> int:
         version = int.from_bytes(cpu.read(at, 4), "little")
         if version not in _ENTRY:
             return -Errno.INVAL
@@ -98,7 +110,7 @@ class GrantTable:
         cpu.write(at, version.to_bytes(4, "little"))
         return 0
 
-    def _get_status(self, cpu: GuestCpu, at: int) -> int:
+    def _get_status(self, cpu: Caller, at: int) -> int:
         count, domain, _, frames = cpu.unpack(_STATUS, at)
         status = OKAY if is_self(domain) else BAD_DOMAIN
         if status == OKAY and (self.version != 2 or count > STATUS_FRAMES):
@@ -109,7 +121,7 @@ class GrantTable:
         cpu.write(at + 6, status.to_bytes(2, "little", signed=True))
         return 0
 
-    def _get_version(self, cpu: GuestCpu, at: int) -> int:
+    def _get_version(self, cpu: Caller, at: int) -> int:
         domain, _ = cpu.unpack(_VERSION, at)
         if not is_self(domain):
             return -Errno.SRCH
@@ -133,7 +145,7 @@ class GrantTable:
             self._refuse(reference)
             return None
         self._mark(reference, flags | READING | (WRITING if writable else 0))
-        return mfn * PAGE
+        return self._engine.address(mfn)
 
     def give_back(self, reference: int, address: int, *, writable: bool) -> None:
         """End the use of a frame that `take` gave."""

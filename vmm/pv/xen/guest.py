@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+from typing import Any, Protocol
 
 from hwmodel.mem.fault import Fault
 from hwmodel.pcpu import Pcpu
@@ -13,6 +13,23 @@ from vmm.pv.xen.abi import HOLE_END, HOLE_START, PAGE
 
 class BadPointerError(Exception):
     """The guest passed a pointer that it may not use: -EFAULT."""
+
+
+class Caller(Protocol):
+    """A virtual CPU of any kind of guest that makes a hypercall. All raise BadPointerError."""
+
+    @property
+    def index(self) -> int:
+        """Its number."""
+
+    def read(self, linear: int, size: int) -> bytes:
+        """Return guest memory."""
+
+    def write(self, linear: int, data: bytes) -> None:
+        """Write guest memory."""
+
+    def unpack(self, layout: Struct, linear: int) -> tuple[Any, ...]:
+        """Read a structure."""
 
 
 @dataclass(frozen=True, slots=True)

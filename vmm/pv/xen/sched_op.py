@@ -7,7 +7,7 @@ from typing import Final
 
 from vmm.pv.xen.abi import Errno
 from vmm.pv.xen.events import PORTS, EventChannels
-from vmm.pv.xen.guest import GuestCpu
+from vmm.pv.xen.guest import Caller
 from vmm.pv.xen.timers import Timers
 
 _POLL: Final = Struct("<QI4xQ")
@@ -50,7 +50,7 @@ class SchedOp:
         """By vCPU the ports that it waits for; empty: it does not poll."""
         self.timed_out = [False] * vcpus
 
-    def __call__(self, cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+    def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """Carry one out."""
         command, at = arguments[0] & 0xFFFF_FFFF, arguments[1]
         if command == 0:
@@ -70,12 +70,12 @@ class SchedOp:
             return -Errno.NOSYS
         return 0
 
-    def _block(self, cpu: GuestCpu) -> None:
+    def _block(self, cpu: Caller) -> None:
         self._events.enable_upcalls(cpu.index)
         if not self._events.has_upcall(cpu.index):
             self.after = After.SLEEP
 
-    def _poll(self, cpu: GuestCpu, at: int) -> int:
+    def _poll(self, cpu: Caller, at: int) -> int:
         ports, count, timeout = cpu.unpack(_POLL, at)
         if count > _POLL_MAX:
             return -Errno.INVAL

@@ -5,7 +5,7 @@ from typing import Final
 
 from hwmodel.cpu.xen import XenEngine
 from vmm.pv.xen.abi import Errno
-from vmm.pv.xen.guest import GuestCpu
+from vmm.pv.xen.guest import Caller
 
 _SET_IOPL, _SET_IOBITMAP = 6, 7
 
@@ -17,7 +17,7 @@ class ConsoleIo:
         """What is written goes to `output`."""
         self._output: Final = output
 
-    def __call__(self, cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+    def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """CONSOLEIO_write (count, bytes) and CONSOLEIO_read, which finds nothing."""
         command, count, at = arguments[0] & 0xFFFF_FFFF, arguments[1] & 0xFFFF_FFFF, arguments[2]
         if command == 0:
@@ -34,7 +34,7 @@ class PhysdevOp:
         """I/O privilege is the engine's affair."""
         self._engine: Final = engine
 
-    def __call__(self, cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+    def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """set_iopl and set_iobitmap; interrupts of devices are not a domU's."""
         command, at = arguments[0] & 0xFFFF_FFFF, arguments[1]
         if command == _SET_IOPL:
@@ -49,11 +49,11 @@ class PhysdevOp:
         return -Errno.NOSYS if command > 31 else -Errno.PERM
 
 
-def not_permitted(_cpu: GuestCpu, _arguments: tuple[int, ...]) -> int:
+def not_permitted(_cpu: Caller, _arguments: tuple[int, ...]) -> int:
     """What only the first domain may."""
     return -Errno.PERM
 
 
-def not_offered(_cpu: GuestCpu, _arguments: tuple[int, ...]) -> int:
+def not_offered(_cpu: Caller, _arguments: tuple[int, ...]) -> int:
     """What this hypervisor was built without."""
     return -Errno.NOSYS

@@ -120,22 +120,25 @@ class SystemTime:
         self._wall: Final = shared_info * PAGE + WALL
         self._epoch: Final = epoch
 
-    def image(self) -> bytes:
-        """Return struct vcpu_time_info as of now, its version apart."""
+    def image(self, offset: int = 0) -> bytes:
+        """Return struct vcpu_time_info as of now, its version apart; `offset` is the guest's TSC
+        minus the machine's.
+        """
         hz = self._clock.tsc_hz or self._clock.frequency
         scale = Scale.of(hz)
-        data = (2, 0, self._clock.tsc(), self._clock.ns(), scale.mul, scale.shift, TSC_STABLE)
+        tsc = self._clock.tsc() + offset & ALL_ONES
+        data = (2, 0, tsc, self._clock.ns(), scale.mul, scale.shift, TSC_STABLE)
         return _TIME.pack(*data)
 
     def write(self, info: int) -> None:
         """Fill in the time of a vcpu_info at a machine address."""
         self.update(info + INFO_TIME)
 
-    def update(self, at: int) -> None:
+    def update(self, at: int, offset: int = 0) -> None:
         """Write struct vcpu_time_info at a machine address, its version odd meanwhile."""
         version = self._shared.read(at, 4) & ~1
         self._shared.write(at, 4, version + 1 & 0xFFFF_FFFF)
-        self._shared.store(at + 4, self.image()[4:])
+        self._shared.store(at + 4, self.image(offset)[4:])
         self._shared.write(at, 4, version + 2 & 0xFFFF_FFFF)
 
     def write_wall_clock(self) -> None:

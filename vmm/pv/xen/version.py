@@ -4,7 +4,7 @@ from struct import Struct
 from typing import Final
 
 from vmm.pv.xen.abi import HOLE_START, PAGE, Errno
-from vmm.pv.xen.guest import GuestCpu
+from vmm.pv.xen.guest import Caller
 
 _FEATURES: Final = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7
 """pae_pgdir_above_4gb, mmu_pt_update_preserve_ad, highmem_assist, gnttab_map_avail_bits."""
@@ -19,7 +19,7 @@ _TEXTS: Final = {
 _INDEX: Final = Struct("<II")
 
 
-def xen_version(cpu: GuestCpu, arguments: tuple[int, ...]) -> int:
+def xen_version(cpu: Caller, arguments: tuple[int, ...]) -> int:
     """Answer; the version itself is the engine's affair."""
     command, at = arguments[0] & 0xFFFF_FFFF, arguments[1]
     if command in _TEXTS:
