@@ -289,8 +289,7 @@ class XenHvm:
         """A domain does not count its lives."""
 
     def reset(self, index: int) -> None:
-        """INIT of one processor: its upcall vector goes, its events stay."""
-        self.params.vectors[index] = 0
+        """INIT of one processor: what others registered for it before it starts stays."""
 
     def save(self) -> State:
         """Ports, timers, the store, Xen's pages and where they are."""
