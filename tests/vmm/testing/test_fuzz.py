@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from vmm.testing.fuzz.forms import FAMILIES, forms
 from vmm.testing.fuzz.generate import program, programs
 from vmm.testing.fuzz.machines import HostMachine, Ring1Machine
 from vmm.testing.fuzz.record import DATA, Program, State, make_batch, slot_address
+from vmm.testing.fuzz.shrink import shrink
 
 needs_host = pytest.mark.skipif(
     os.uname().machine != "x86_64", reason="the host is no x86-64 processor"
@@ -105,3 +107,25 @@ def test_every_form_is_drawn() -> None:
     made_of = b"".join(p.code for p in programs(1, 0, 1900))
     for opcode in ("0f38f0", "0fc7", "660f3a44", "d9fa", "0ff6", "f20f58"):
         assert bytes.fromhex(opcode) in made_of
+
+
+def test_shrinking_keeps_what_differs() -> None:
+    """A register at zero sends an access where the machines' pages differ: no smaller form."""
+    whole = made("add rax, rbx; mov [rdi], rax", r0=5, r3=7, r7=DATA)
+    whole = replace(whole, instructions=(whole.code[:3], whole.code[3:]))
+    end = whole.start
+
+    def elsewhere(programs: list[Program]) -> list[tuple[State, State]]:
+        fault = replace(end, vector=14, address=0)
+        return [(replace(fault, error=7), replace(fault, error=6)) for _ in programs]
+
+    def the_same(programs: list[Program]) -> list[tuple[State, State]]:
+        ours = replace(end, gpr=(1, *end.gpr[1:]))
+        return [(ours, replace(end, gpr=(2, *end.gpr[1:]))) for _ in programs]
+
+    (ours, theirs), *_ = the_same([whole])
+    found = Difference(whole, ours, theirs)
+    assert shrink(found, elsewhere) == found
+    smaller = shrink(found, the_same)
+    assert len(smaller.program.instructions) == 1
+    assert not any(value for n, value in enumerate(smaller.program.start.gpr) if n != 4)

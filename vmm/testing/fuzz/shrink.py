@@ -14,21 +14,32 @@ Judge = Callable[[list[Program]], list[tuple[State, State]]]
 
 
 def shrink(difference: Difference, judge: Judge) -> Difference:
-    """Return a difference of the same program made smaller, as long as it differs at all."""
-    best = difference
+    """Return a difference of the same program made smaller, as long as it differs in the same.
+
+    A register that is zeroed may send an access to where the two machines have different pages:
+    that is no smaller form of what was found.
+    """
+    best, kinds = difference, _kinds(difference)
     for simplify in (_without_one, _plainer):
-        while (better := _first_that_differs(simplify(best.program), judge)) is not None:
+        while (better := _first_that_differs(simplify(best.program), judge, kinds)) is not None:
             best = better
     return best
 
 
-def _first_that_differs(candidates: Iterator[Program], judge: Judge) -> Difference | None:
+def _kinds(difference: Difference) -> set[str]:
+    """What differs, by name; memory is one."""
+    return {line.split()[0].partition("0x")[0] for line in difference.lines()}
+
+
+def _first_that_differs(
+    candidates: Iterator[Program], judge: Judge, kinds: set[str]
+) -> Difference | None:
     programs = list(candidates)
     if not programs:
         return None
     for program, (ours, theirs) in zip(programs, judge(programs), strict=True):
         verdict = compare(program, ours, theirs)
-        if isinstance(verdict, Difference):
+        if isinstance(verdict, Difference) and _kinds(verdict) <= kinds:
             return verdict
     return None
 
