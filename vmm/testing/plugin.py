@@ -208,6 +208,10 @@ class CaseItem(pytest.Item):
         if found := list(mismatches(self.guest, self.case)):
             raise CaseFailed("\n".join(found))
 
+    def teardown(self) -> None:
+        """Let go of the guest: items live as long as the session."""
+        self.guest = None
+
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """Show a case's mismatches without our own traceback."""
         if isinstance(excinfo.value, AssertionError) or _is_usage_error(excinfo.value):
