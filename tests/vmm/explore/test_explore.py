@@ -22,7 +22,9 @@ def races(images: Path) -> Path:
 
 
 def stage(vm: Explored) -> Stage:
-    elf = open_elf(vm.config.image.read_bytes())
+    image = vm.config.image
+    assert isinstance(image, Path)
+    elf = open_elf(image.read_bytes())
     begin = next(s.address for s in elf_symbols(elf) if s.name == "explore_begin")
     return Stage(vm, begin, 5000)
 

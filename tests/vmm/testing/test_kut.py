@@ -52,6 +52,19 @@ def test_the_configuration_file(folder: Path) -> None:
     assert (gone.memory, gone.processor) == ("32M", Processor("sapphire-rapids"))
 
 
+def test_what_is_not_run_unless_it_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "unittests.cfg").write_text(
+        "[manual]\nfile = visible.flat\ngroups = x nodefault\n"
+        "[iommu]\nfile = visible.flat\nqemu_params = -M q35 -device intel-iommu,eim=off\n"
+    )
+    assert kut(str(folder)) == 0
+    assert "2 SKIP" in capsys.readouterr().out
+    assert kut(str(folder), pattern="manual") == 0
+    assert "1 PASS" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("wanted", "model", "lost", "bits"),
     [

@@ -22,6 +22,7 @@ DEFAULT_TIMEOUT: Final = 90
 _MISSING: Final = {"enable_vmware_backdoor=Y": "no VMware backdoor"}
 """What a test checks of the host's KVM before it runs, and we do not have."""
 _DEVICES: Final = {"intel-iommu": "no IOMMU"}
+BY_HAND: Final = "by hand only (nodefault)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
         name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
         float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
         processor_for(image.stem, wanted), arch,
-        lacks or _why_not(image, arch, section.get("check", "")),
+        lacks or _why_not(image, arch, section),
     )  # fmt: skip
 
 
@@ -105,10 +106,12 @@ def _number(name: str, text: str) -> int:
     return int(cleaned)
 
 
-def _why_not(image: Path, arch: str, checks: str) -> str:
+def _why_not(image: Path, arch: str, section: Mapping[str, str]) -> str:
     if arch == "i386":
         return "a 32-bit build"
     for check, missing in _MISSING.items():
-        if check in checks:
+        if check in section.get("check", ""):
             return missing
-    return "" if image.exists() else f"{image.name} is not there"
+    if not image.exists():
+        return f"{image.name} is not there"
+    return BY_HAND if "nodefault" in section.get("groups", "").split() else ""
