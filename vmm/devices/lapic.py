@@ -323,8 +323,11 @@ class LocalApic:
 
     def _end_of_interrupt(self, _value: int) -> None:
         vector = self.page.highest(Reg.ISR)
-        if vector < 0:
-            return
+        if vector >= 0:
+            self.end(vector)
+
+    def end(self, vector: int) -> None:
+        """Take an interrupt out of service."""
         self.page.set_bit(Reg.ISR, vector, value=False)
         if self.page.test_bit(Reg.TMR, vector):
             self.serviced(vector)

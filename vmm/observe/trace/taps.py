@@ -13,7 +13,6 @@ from vmm.boot.memmap import ram_slots
 from vmm.config import Mmu, Technique
 from vmm.devices.lapic import LocalApic
 from vmm.devices.lapic_bus import Message
-from vmm.devices.lapic_registers import Reg
 from vmm.sched.build import turns_of
 from vmm.vcpu import Vcpu
 from vmm.virtio.found import VirtioEnd, virtio_ends
@@ -168,19 +167,18 @@ class Taps:
         self._tap(vcpu, "kick", kicks)
 
     def _apic(self, cpu: int, lapic: LocalApic) -> None:
-        write, accept, write_register = self._write, lapic.accept, lapic.write_register
+        write, accept, end = self._write, lapic.accept, lapic.end
 
         def accepts(message: Message) -> bool:
             write(_ACCEPT, cpu, message.mode, message.vector, message.level_triggered)
             return accept(message)
 
-        def writes(offset: int, value: int) -> None:
-            if offset == Reg.EOI and (vector := lapic.page.highest(Reg.ISR)) >= 0:
-                write(_EOI, cpu, vector, 0, 0)
-            write_register(offset, value)
+        def ends(vector: int) -> None:
+            write(_EOI, cpu, vector, 0, 0)
+            end(vector)
 
         self._tap(lapic, "accept", accepts)
-        self._tap(lapic, "write_register", writes)
+        self._tap(lapic, "end", ends)
 
     def _lines(self) -> None:
         ioapic, pci, write = self._vm.board.ioapic, self._vm.board.pci, self._write
