@@ -62,6 +62,7 @@ struct layout {
     ptrdiff_t error_code, is_software, old_exception;
     ptrdiff_t invalid_address;     /* in uc_struct: what a refused TLB fill was for */
     ptrdiff_t no_exit_request;     /* in uc_struct: leave out the exit check after each memory access; 0 = not found */
+    ptrdiff_t unsynced;            /* in uc_struct: hooks on memory accesses need no RIP; 0 = not found */
     ptrdiff_t env_in_cpu;          /* from the CPU object to its state */
 };
 extern struct layout layout;

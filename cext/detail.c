@@ -159,17 +159,19 @@ void detail_forget(struct engine *e)
 
 const struct detail_counters *engine_detail_counters(const struct engine *e) { return &e->detail.counters; }
 
-/* ---- what Unicorn shows: accesses that have been granted, by physical address ---- */
+/* ---- what Unicorn shows: accesses that have been granted, by physical address; RIP is of no interest (probe.c) ---- */
 
 static void on_load(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data)
 {
-    (void)uc, (void)type, (void)value;
+    (void)type, (void)value;
+    ((char *)uc)[layout.unsynced] = 1;
     detail_access(data, hpa, (uint64_t)size, false);
 }
 
 static void on_store(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data)
 {
-    (void)uc, (void)type, (void)value;
+    (void)type, (void)value;
+    ((char *)uc)[layout.unsynced] = 1;
     detail_access(data, hpa, (uint64_t)size, true);
 }
 
@@ -177,6 +179,8 @@ int engine_set_detailed(struct engine *e)
 {
     uc_hook hook;
     uc_err error = lib.uc_hook_add(e->uc, &hook, UC_HOOK_MEM_READ, (void *)on_load, e, 1, 0);
+    if (!layout.unsynced)
+        return -1;
     error |= lib.uc_hook_add(e->uc, &hook, UC_HOOK_MEM_WRITE, (void *)on_store, e, 1, 0);
     e->detail.on = true;
     detail_forget(e);

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "engine.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -101,7 +102,7 @@ bool find_cpu_state(uc_engine *uc, void **cpu, void **env)
 
 /* ---- the experiments ---- */
 
-struct probe { uc_engine *uc; uint8_t *ram; struct core *core; char *env; uint64_t refused; uint32_t vector; bool stop_on_fill, fail_on_fill; };
+struct probe { uc_engine *uc; uint8_t *ram; struct core *core; char *env; uint64_t refused, rip_in_load; char *unsync; uint32_t vector; bool stop_on_fill, fail_on_fill; };
 
 static bool on_fill(uc_engine *uc, uint64_t page, uc_mem_type type, uc_tlb_entry *entry, void *data)
 {
@@ -235,6 +236,38 @@ static bool probe_exit_check(struct probe *p)
     return note("no_exit_request", layout.no_exit_request, true);
 }
 
+static void on_load(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data)
+{
+    (void)uc, (void)type, (void)hpa, (void)size, (void)value;
+    struct probe *p = data;
+    p->rip_in_load = p->core->rip;
+    if (p->unsync)
+        *p->unsync = 1;
+}
+
+/* RIP as the second of two loads in a block shows it; the first one may ask not to set it. */
+static uint64_t rip_in_second_load(struct probe *p, char *unsync)
+{
+    p->unsync = unsync;
+    p->core->regs[RBX] = 0x20000;
+    run(p, "\x48\x8b\x03\x48\x8b\x03\xcd\x33", 8);     /* mov rax, [rbx]; mov rax, [rbx]; int 0x33 */
+    return p->rip_in_load;
+}
+
+/* Before a hook on loads or stores is called Unicorn finds out RIP, by a search of all translations. A flag that it keeps for
+ * software that sets RIP leaves that out until the run's end. Without it nothing is lost but time. */
+static bool probe_unsynced(struct probe *p)
+{
+    enum { FROM_INVALID_ADDRESS = 624 + 64 * sizeof(sigjmp_buf) + 58 };
+    uc_hook hook;
+    char *flag = (char *)p->uc + layout.invalid_address + FROM_INVALID_ADDRESS;
+    p->refused = ~0ull;
+    lib.uc_hook_add(p->uc, &hook, UC_HOOK_MEM_READ, (void *)on_load, p, 1, 0);
+    bool found = *flag == 0 && rip_in_second_load(p, NULL) == CODE + 3 && *flag == 0 && rip_in_second_load(p, flag) == CODE;
+    layout.unsynced = found ? layout.invalid_address + FROM_INVALID_ADDRESS : 0;
+    return note("unsynced", layout.unsynced, true);
+}
+
 static bool run_probes(struct probe *p)
 {
     void *cpu, *env;
@@ -250,7 +283,7 @@ static bool run_probes(struct probe *p)
     p->core = env;
     p->env = env;
     return note("cpu state", layout.env_in_cpu, true) && probe_registers(p) && probe_flags(p) && probe_exceptions(p) &&
-           probe_invalid_address(p) && probe_invalid_error(p) && probe_exit_check(p);
+           probe_invalid_address(p) && probe_invalid_error(p) && probe_exit_check(p) && probe_unsynced(p);
 }
 
 bool probe_core_layout(void)

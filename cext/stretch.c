@@ -74,6 +74,11 @@ void end_block(struct engine *e)
     e->rep.begun = false;
     if (!e->costs || !b)
         return;
+    if (likely(!goes_on(&e->base) && !waits && !(b->flags & (BLOCK_OPEN | BLOCK_SENSITIVE)))) {
+        e->carry = e->left_base = e->base = (struct stretch){0};       /* it was a stretch, or several */
+        e->next_units = 0;
+        return;
+    }
     e->carry = follow(e, e->base, b, b->total - waits);
     follow_code(e, &e->trail, &e->base_trail, e->carry.done, b, b->total - waits);
     e->left_base = e->base;
