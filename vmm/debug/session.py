@@ -282,6 +282,7 @@ class Session:
         return self._report(kinds[hit.kind] if hit is not None else kind, hit)
 
     def _report(self, kind: StopKind = StopKind.GOAL, hit: Hit | None = None) -> Stop:
+        self.driver.stops.target(None, 0)  # a search that found nothing still has its last one
         if self.vm.is_stopped():
             kind = StopKind.ENDED
         elif kind is StopKind.GOAL and self.open_exit is not None:

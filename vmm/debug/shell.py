@@ -109,7 +109,8 @@ class Shell:
         except ValueError:
             at = self.names.settle(self.session.vcpu).find(word)
         if at is None:
-            raise UsageError(f"{word!r} is no number and no symbol of the image")
+            hint = f"; the register is ${word}" if word.lower() in self.registers() else ""
+            raise UsageError(f"{word!r} is no number and no symbol of the image{hint}")
         return at
 
     @staticmethod

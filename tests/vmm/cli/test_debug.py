@@ -141,6 +141,16 @@ def test_explain_tells_of_exits_walks_entries_and_hangs_and_leaves_no_trace(
     assert told[14] == told[3]
 
 
+def test_explain_looks_ahead_from_a_beginning_that_a_search_came_to(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = answers(
+        image, capsys, "exit-break reason=CPUID", "continue", "lastwrite 0x2ff000", "explain hang"
+    )
+    assert told[2]["stop"] == "begin"
+    assert told[3]["stuck"] is False
+
+
 def test_explain_refuses_in_one_line(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         ("explain", "write explain entry"),
