@@ -21,7 +21,7 @@ timeout = 20
 
 [x2]
 file = triple.flat
-test_args = "one two"
+test_args = "one `date +%s`"
 timeout = 5
 
 [old]
@@ -46,7 +46,7 @@ def folder(images: Path, tmp_path: Path) -> Path:
 def test_the_configuration_file(folder: Path) -> None:
     passes, triple, old, gone = read_config(folder)
     assert (passes.cpus, passes.memory, passes.arguments, passes.timeout) == (2, "64M", "a b", 20)
-    assert triple.arguments == "one two"
+    assert triple.arguments == "one 1767225600"  # the clock that a VM starts with
     assert old.why_not == "a 32-bit build"
     assert gone.why_not == "gone.flat is not there"
     assert (gone.memory, gone.processor) == ("32M", Processor("sapphire-rapids"))

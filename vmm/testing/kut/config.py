@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.testing.kut.processor import Processor, processor_for
 
@@ -77,6 +78,7 @@ def _test(folder: Path, name: str, section: Mapping[str, str]) -> KutTest:
         elif option == "-device":
             lacks = lacks or _DEVICES.get(value.split(",")[0], "")
     arch = section.get("arch", "")
+    arguments = arguments.replace("`date +%s`", str(DEFAULT_EPOCH))  # the shell's word
     return KutTest(
         name, image, _number(name, section.get("smp", "1")), memory, _unquoted(arguments),
         float(_number(name, section.get("timeout", str(DEFAULT_TIMEOUT)))),
