@@ -8,7 +8,7 @@ BUILD := --no-build-isolation -Cbuild-dir=build/$(if $(SANITIZE),sanitize -Ccmak
 # need(test, packages): say which packages are missing before anything fails without saying so.
 need = { $(1); } >/dev/null 2>&1 || { echo "ring1 needs $(2); install it with: sudo apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help dev build run test held bench check abi costs mutate guest tour wheel clean
+.PHONY: help dev build run test slow held bench check abi costs mutate guest tour wheel clean
 help:           ## list the targets
 	@sed -n 's/^\([a-z]*\): *[^#]*## /\1\t/p' Makefile | expand -t 10
 
@@ -22,7 +22,10 @@ run: build      ## boot Debian's Linux in ring 1, to a shell (ARGS="--help")
 	@$(BIN)/ring1 demo linux $(ARGS) || test $$? = 130  # 130: left with Ctrl-A x
 
 test: build     ## run the tests (ARGS="-k walk")
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+slow: build     ## run the tests that take long: whole kernels, other loaders, a million of something
+	@$(BIN)/pytest -m slow $(ARGS)
 
 held: build     ## run the tests again, guests held by shadow tables and by trap
 	@$(BIN)/pytest --hold shadow $(ARGS) && $(BIN)/pytest --hold trap $(ARGS)
