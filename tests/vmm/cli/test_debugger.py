@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Static, TabbedContent
 
@@ -119,6 +120,17 @@ def test_the_command_line_has_the_verbs() -> None:
         assert "CPUID" in text(app, "rows-exits")
         await press(app, pilot, "colon", "escape")
         assert not app.query_one(Input).has_focus
+
+    drive(script)
+
+
+def test_a_pasted_verb_is_a_verb_and_not_keys() -> None:
+    async def script(app: Debugger, pilot: Pilot[None]) -> None:
+        await settle(app, pilot)
+        for key in ("colon", *"goto exit 3", "enter"):
+            app.post_message(Key({" ": "space"}.get(key, key), key if len(key) == 1 else None))
+        await settle(app, pilot)
+        assert "exit 3 open" in title(app)
 
     drive(script)
 

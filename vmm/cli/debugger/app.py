@@ -58,8 +58,9 @@ class Debugger(App[None]):
         Binding("c", "go('continue')", "Continue"),
         Binding("C", "go('rcontinue')", "back", key_display="C"),
         Binding("b", "breakpoint", "Break"),
-        Binding("colon", "command", "Verb", key_display=":"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # At once, before the next key is given to anybody: a verb may come in one burst.
+        Binding("colon", "command", "Verb", key_display=":", priority=True),
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("q", "quit", "Quit"),
         Binding("escape", "leave", "Stop", show=False, priority=True),
         *(Binding(str(n), f"pane('{name}')", name, show=False) for n, name in enumerate(PANES, 1)),
@@ -89,10 +90,16 @@ class Debugger(App[None]):
 
     def on_mount(self) -> None:
         """Show where it starts."""
-        self.query_one("#code", Rows).focus()
+        self.set_focus(self.query_one("#code", Rows))
         self.carry_out("")
 
     # ---- what keys do ----
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the command line its colons and slashes."""
+        if action in ("command", "filter") and self.query_one(Input).has_focus:
+            return False
+        return super().check_action(action, parameters)
 
     def action_go(self, line: str) -> None:
         """Carry out a verb that a key stands for."""
@@ -130,13 +137,13 @@ class Debugger(App[None]):
             self.shell.session.pause()
         self._asks = None
         self.query_one(Input).value = ""
-        self.query_one("#code", Rows).focus()
+        self.set_focus(self.query_one("#code", Rows))
 
     def _ask(self, text: str, hint: str, then: Callable[[str], str]) -> None:
         command = self.query_one(Input)
         command.value, command.placeholder = text, hint
         self._asks = then
-        command.focus()
+        self.set_focus(command)
 
     def _filter(self, text: str) -> str:
         self.painter.set_filter(text)
@@ -154,7 +161,7 @@ class Debugger(App[None]):
             return
         if line:
             self.action_pane("answers")
-        self.query_one("#code", Rows).focus()
+        self.set_focus(self.query_one("#code", Rows))
         self.carry_out(line)
 
     @on(TabbedContent.TabActivated)
