@@ -13,7 +13,8 @@ from typing import Final
 from hwmodel.timing.clock import FOREVER
 from vmm.errors import UsageError
 from vmm.outcome import Result
-from vmm.sched.host import Guest, HostScheduler
+from vmm.sched.core import Guest
+from vmm.sched.host import HostScheduler
 from vmm.sched.machine import build_host
 from vmm.schedule import SchedOptions
 from vmm.vcpu import Vcpu

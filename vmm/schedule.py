@@ -9,6 +9,7 @@ weight=N cap=PERCENT      of this guest, for credit [256, none]
 affinity=0-1+3            the physical CPUs that this guest may use [all]
 nodes=N                   NUMA nodes that the physical CPUs are divided among [1]
 wake=CYCLES               how much later who is woken gets ready, to see what a race makes of it
+preempt=ADDRESS[/N]       whoever comes to this instruction (each N-th time) loses its turn
 """
 
 import re
@@ -24,6 +25,7 @@ SWITCH_CYCLES: Final = 4812
 Table II: VM switch of KVM on x86 (Xeon E5-2450)."""
 PCPUS_MAX: Final = 64
 _TIMES: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_PLACE: Final = re.compile(r"0x([0-9a-f]{1,16})(?:/([1-9][0-9]{0,9}))?")
 _TIME: Final = re.compile(r"([0-9]{1,9})(ns|us|ms|s)")
 _MS: Final = 1_000_000
 
@@ -54,6 +56,8 @@ class SchedOptions:
     affinity: frozenset[int] | None = None
     nodes: int = 1
     wake: int = 0
+    preempt: tuple[int, int] | None = None
+    """A linear address of the guest's, and n: each n-th who comes there loses its turn."""
 
     @classmethod
     def of(cls, text: "str | SchedOptions") -> "SchedOptions":
@@ -105,6 +109,13 @@ def _set(text: str, word: str, value: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def _place(text: str, word: str, value: str) -> tuple[int, int]:
+    found = _PLACE.fullmatch(value)
+    if found is None:
+        raise _wrong(text, word, "write a linear address and how often, as in preempt=0x101c40/100")
+    return int(found[1], 16), int(found[2] or 1)
+
+
 _WORDS: Final[dict[str, tuple[str, Callable[[str, str, str], object]]]] = {
     "slice": ("slice_ns", _time),
     "ratelimit": ("ratelimit_ns", _time),
@@ -115,6 +126,7 @@ _WORDS: Final[dict[str, tuple[str, Callable[[str, str, str], object]]]] = {
     "affinity": ("affinity", _set),
     "nodes": ("nodes", _between(1, 8)),
     "wake": ("wake", _between(0, 10**9)),
+    "preempt": ("preempt", _place),
 }
 
 

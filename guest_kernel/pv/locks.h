@@ -23,8 +23,10 @@ struct ticket_lock { volatile uint32_t next, owner; };
 bool ticket_acquire(struct ticket_lock *lock);
 void ticket_release(struct ticket_lock *lock);
 
-/* 0 free, 1 taken, 2 taken and somebody may sleep. */
-enum { PV_SPINS = 256 };
+/* 0 free, 1 taken, 2 taken and somebody may sleep.  A sleep and a wake-up cost two hypercalls, about as
+ * much as so many PAUSEs: whoever spins for no longer loses at most twice what the best choice had cost
+ * (Karlin et al., "Empirical Studies of Competitive Spinning", SOSP 1991). */
+enum { PV_SPINS = 64 };
 struct pv_spinlock { volatile uint32_t state, holder; };
 bool pv_acquire(struct pv_spinlock *lock, uint32_t cpu);
 void pv_release(struct pv_spinlock *lock, uint32_t cpu);

@@ -11,6 +11,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "clocks": "get_time without exits, through changes of frequency and a move",
     "ring_io": "a device driven by registers against the native ring",
     "pressure": "two VMs on too little memory: swap, balloon, pressure gauge",
+    "locks": "lock holders that are preempted: ticket lock against paravirtual lock",
     "numa": "two processors that work with memory of each other's node, with and without hints",
     "side_channel": "a victim seen on the clock, with and without coarse time",
 }

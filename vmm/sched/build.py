@@ -58,7 +58,7 @@ def build_scheduler(
     """Build turns on one physical CPU, or what `--sched` and `--pcpus` say."""
     if pcpus == 1 and options is None:
         return RoundRobin(vcpus, board, clock, stopped, idle)
-    from vmm.sched.host import Guest  # turns need none of it
+    from vmm.sched.core import Guest  # turns need none of it
     from vmm.sched.machine import build_host
 
     options = options or SchedOptions()

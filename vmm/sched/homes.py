@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from vmm.sched.task import Task
 
 if TYPE_CHECKING:
-    from vmm.sched.host import Core
+    from vmm.sched.core import Core
 
 
 def exchange(task: Task, cores: Sequence["Core"]) -> "tuple[Core, ...]":

@@ -11,54 +11,16 @@ thread that does the same in every run.
 4. What happened is looked at: it goes on, it sleeps, or it gave up the rest of its slice.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
-from hwmodel.pcpu import Pcpu
-from hwmodel.timing.clock import Clock
 from hwmodel.timing.ledger import Heading
 from vmm.activity import Activity
-from vmm.devices.platform import Board
 from vmm.errors import UsageError
+from vmm.sched.core import Core, Guest
 from vmm.sched.homes import exchange
 from vmm.sched.task import Place, Policy, Task
 from vmm.vcpu import Vcpu
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """What a VM brings: its engine on each physical CPU, and who says whether it goes on.
-
-    `stopped` and `idle` are as RoundRobin has them.
-    """
-
-    vcpus: Sequence[Vcpu]
-    board: Board
-    clock: Clock
-    pcpus: Sequence[Pcpu]
-    stopped: Callable[[], bool]
-    idle: Callable[[int | None], bool]
-    is_over: Callable[[], bool] = lambda: False
-    """Whether it has ended for good, and others of its machine go on."""
-
-
-@dataclass(slots=True, eq=False)
-class Core:
-    """A physical CPU and who has it. `used` are the cycles that guests had of it so far."""
-
-    place: Place
-    now: int = 0
-    task: Task | None = None
-    since: int = 0
-    slice_ends: int = 0
-    last: Task | None = None
-    used: int = 0
-    switches: int = 0
-    used_at: dict[int, int] = field(default_factory=dict)
-    """By guest: what `used` was when its engine's clock was last right."""
-    asked_last: bool = False
-    """Who left is to be had by another."""
 
 
 class HostScheduler:
@@ -81,6 +43,9 @@ class HostScheduler:
         self.currents: Final = [guest.vcpus[0] for guest in guests]
         self._running: Core | None = None
         self._yields = False
+        self._favoured: Task | None = None
+        self._turn: tuple[Vcpu, int] | None = None
+        self._taken = False
         self._delayed: list[Task] = []
         self._strangers: list[Task] = []
         for vcpu in self._vcpus:
@@ -111,6 +76,8 @@ class HostScheduler:
 
     def next_turn(self, limit: int) -> tuple[Vcpu, int] | None:
         """Let time pass until a vCPU can run; return it and where its turn ends. None: never."""
+        if self._turn is not None and self._goes_on(*self._turn):
+            return self._turn
         self._conclude()
         while True:
             self._advance()
@@ -133,6 +100,7 @@ class HostScheduler:
         assert core.task is not None
         of_guest = [task for task in self.tasks if task.guest == core.task.guest]
         self._yields = self.policy.prefer(of_guest[index], core.place)
+        self._favoured = of_guest[index] if self._yields else None
         return self._yields
 
     def yield_turn(self) -> bool:
@@ -211,6 +179,8 @@ class HostScheduler:
                 continue
             if self.guests[task.guest].is_over() or not vcpu.is_runnable():
                 continue
+            # Whoever wakes it may be behind in time, by a window: it slept until it slept.
+            vcpu.runnable_since = max(vcpu.runnable_since, task.ready_at)
             task.ready_at = vcpu.runnable_since + self.wake_delay
             if task.ready_at > self.time and self.wake_delay:
                 self._delayed.append(task)
@@ -324,7 +294,7 @@ class HostScheduler:
         self.guests[task.guest].clock.now = core.now
         vcpu = self._vcpus[task.number]
         vcpu.pcpu.settle(vcpu.vmcs)
-        core.now = self.guests[task.guest].clock.now
+        core.now = task.ready_at = self.guests[task.guest].clock.now
         vcpu.descheduled()
         core.task = None
         self.policy.blocked(task, core.now)
@@ -350,13 +320,27 @@ class HostScheduler:
         self.currents[core.task.guest] = vcpu
         self.guests[core.task.guest].clock.now = core.now
         vcpu.look_for_events = True
-        self._running, self._yields = core, False
-        return vcpu, ends
+        placed = self.guests[core.task.guest].placed
+        if placed is not None:
+            placed.entering(vcpu)
+        self._running, self._yields, self._favoured = core, False, None
+        self._turn, self._taken = (vcpu, ends), False
+        return self._turn
+
+    def _goes_on(self, vcpu: Vcpu, _ends: int) -> bool:
+        """Whether it was only stopped at a place where turns are taken, and keeps this one."""
+        assert self._running is not None
+        assert self._running.task is not None
+        placed = self.guests[self._running.task.guest].placed
+        if placed is None or not placed.has_stopped(vcpu):
+            return False
+        self._taken = placed.takes_turn(vcpu)
+        return not self._taken
 
     # ---- 4: what came of it ----
 
     def _conclude(self) -> None:
-        core, self._running = self._running, None
+        core, self._running, self._turn = self._running, None, None
         if core is None or core.task is None:
             return
         task, vcpu = core.task, self._vcpus[core.task.number]
@@ -367,8 +351,13 @@ class HostScheduler:
         core.now = now
         if vcpu.activity is not Activity.RUNNING:
             self._sleep(core)
-        elif self._yields:
+        elif self._yields or self._taken:
+            if self._taken:  # whoever waits of this guest has the next one
+                of_guest = (t for t in self.tasks if t.waits and t.guest == task.guest)
+                self._favoured = next(of_guest, None)
             self._leave(core)
+            if self._favoured is not None:
+                self.policy.prefer(self._favoured, core.place)
         self._yields = False
         while self._strangers:
             for mover in exchange(self._strangers.pop(0), self.cores):

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from vmm.sched.core import Guest
 from vmm.sched.credit import Credit, Times
 from vmm.sched.fair import Gangs, Turns
-from vmm.sched.host import Guest, HostScheduler
+from vmm.sched.host import HostScheduler
+from vmm.sched.placed import Placed
 from vmm.sched.task import Place, Policy, Task
 from vmm.schedule import PolicyName, SchedOptions
 
@@ -48,6 +50,8 @@ def build_host(
         wake_delay=first.wake,
     )  # fmt: skip
     for number, guest in enumerate(guests):
+        if (where := options[number].preempt) is not None:
+            guest.placed = Placed(guest.pcpus, *where)
         if numa[number] > 1 and first.nodes > 1:
             _lay_out_nodes(guest, host, [t for t in tasks if t.guest == number], first.nodes)
     return host

@@ -4,6 +4,8 @@
  * with the lock, or next in line for it, makes the others wait: the spinning ones for a whole time
  * slice, the paravirtual ones for a hypercall.
  *
+ * Whoever is at lock_held has the lock: "--sched credit,preempt=ADDRESS" takes turns away there.
+ *
  *   cpus=N  lock=tas|ticket|pv|mutex  us=TIME  hold=N outside=N (loops)  nopause */
 #include "lib/apic.h"
 #include "lib/others.h"
@@ -63,12 +65,19 @@ static void work(uint64_t loops)
         asm volatile("" : : : "memory");
 }
 
+void lock_held(void);
+void __attribute__((noinline)) lock_held(void)
+{
+    asm volatile("" : : : "memory");
+}
+
 static void contend(uint32_t cpu)
 {
     while (rdtsc() < end) {
         contended[cpu] += acquire(cpu);
         uint64_t before = guarded;
         guarded = before + 1;
+        lock_held();
         work(hold);
         if (twin != before)
             torn = 1;

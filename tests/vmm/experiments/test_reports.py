@@ -8,7 +8,7 @@ from vmm.experiments.registry import EXPERIMENTS, run
 from vmm.experiments.report import Claim, Report
 
 PAGES = Path(__file__).resolve().parents[3] / "docs/experiments"
-SLOW: frozenset[str] = frozenset({"pressure"})
+SLOW: frozenset[str] = frozenset({"pressure", "locks"})
 """Those that take more than a few seconds."""
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS

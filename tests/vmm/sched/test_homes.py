@@ -2,8 +2,8 @@
 
 import pytest
 
+from vmm.sched.core import Core
 from vmm.sched.homes import exchange
-from vmm.sched.host import Core
 from vmm.sched.task import Place, Task
 
 ALL = frozenset({0, 1})
