@@ -12,6 +12,7 @@ TARGETS = [
         "build",
         "run",
         "test",
+        "slow",
         "held",
         "bench",
         "check",
