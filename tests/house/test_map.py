@@ -13,7 +13,7 @@ TARGETS = [
         "run",
         "test",
         "slow",
-        "held",
+        "slow", "held",
         "bench",
         "check",
         "abi",
