@@ -13,7 +13,7 @@ TARGETS = [
         "run",
         "test",
         "slow",
-        "slow", "held",
+        "held",
         "bench",
         "check",
         "abi",
