@@ -48,6 +48,11 @@ RUNGS = [
     Expected("la57", 52, may_skip=True, cpu_model="sapphire-rapids"),
     Expected("umip", 21),
     Expected("tsc_adjust", 6),
+    Expected("memory", 4),
+    Expected("xsave", 4),
+    Expected("syscall", 2, cpu_model="zen3"),
+    Expected("rmap_chain", 1),
+    Expected("debug", 25),
 ]
 
 

@@ -17,6 +17,7 @@ from vmm.vm import VM
 
 MOST_INSTRUCTIONS: Final = 20_000_000_000
 _SUMMARY: Final = re.compile(r"SUMMARY: (\d+) tests?(.*)")
+_SKIPS: Final = re.compile(r"SKIP|not supported|not available|unsupported")
 _PASSED: Final = 0
 _SKIPPED: Final = (77, 77 >> 1)
 """The library halves the status where it leaves by a port whose value QEMU doubles (report.c)."""
@@ -123,7 +124,7 @@ def _judge(
     if reason == "timeout":
         verdict, why = Verdict.TIMEOUT, f"no end after {seconds:.0f} s of CPU time"
     elif value in _SKIPPED:
-        verdict, why = Verdict.SKIP, next((line for line in lines if "SKIP" in line), "")
+        verdict, why = Verdict.SKIP, next(filter(_SKIPS.search, lines), "")
     elif value == _PASSED and not failed:
         verdict, why = Verdict.PASS, ""
     else:
