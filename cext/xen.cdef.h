@@ -42,7 +42,7 @@ const struct xen_breach *xen_breach_number(struct engine *engine, uint64_t numbe
 uint64_t xen_crash_of(struct engine *engine, uint64_t *address);
 /* The result of the call that software carried out. 1: a multicall goes on, with another for software. */
 int xen_finish(struct engine *engine, struct vcpu *vcpu, int64_t result);
-void xen_set_option(struct engine *engine, uint32_t option, uint64_t value);   /* 0 validates, 1 batches, 2 assists */
+void xen_set_option(struct engine *engine, uint32_t option, uint64_t value);   /* 0 validates (times), 1 batches, 2 assists */
 uint64_t xen_assists(struct engine *engine);
 uint64_t xen_vcpu_info(struct engine *engine, uint32_t vcpu);  /* machine address */
 int xen_set_vcpu_info(struct engine *engine, uint32_t vcpu, uint64_t mfn, uint64_t offset);    /* 0 or a negative errno */

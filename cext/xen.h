@@ -84,8 +84,8 @@ struct xen {
     uint32_t epoch;                /* counts renewals of all paging-structure caches */
     uint32_t low_token[XEN_VCPUS], last_token;
     uint64_t assists;
-    bool validates;                /* off: only to measure what it costs */
-    bool batches;                  /* off: multicall and mmu_update of many take a call each, for an experiment */
+    uint64_t validates;            /* times: 2 to measure what it costs */
+    uint64_t most_at_once;         /* operations: XEN_CUT_SHORT, or 1: multicall and mmu_update of many take a call each */
     bool program_high;             /* programs have translations of the kernel's half */
     bool kernel_changed;           /* a present entry of the kernel's half, since that was flushed */
     struct page_frame *frame;           /* of all machine frames */

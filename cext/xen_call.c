@@ -191,7 +191,7 @@ static enum progress go_on(struct engine *e, int64_t *result)
     *result = 0;
     for (uint64_t done = 0; c->index < c->count; c->index++, done++) {
         uint64_t at = c->list + c->index * sizeof entry;
-        if (done == XEN_CUT_SHORT)
+        if (done == xen_of(e)->most_at_once)
             return AGAIN;
         if (xen_read(e, at, entry, sizeof entry)) {
             *result = -EFAULT;

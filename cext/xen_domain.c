@@ -80,7 +80,8 @@ int xen_create(struct engine *e, uint64_t frames, uint32_t vcpus)
     x->machine_frames = l.end;
     x->m2p = l.m2p, x->shared_info = l.shared_info, x->gdt_page = l.gdt_page, x->grants = l.grants, x->grant_count = l.grant_count;
     x->vcpus = vcpus;
-    x->validates = x->batches = true;
+    x->validates = 1;
+    x->most_at_once = XEN_CUT_SHORT;
     e->xen = x;
     xen_reset(e);
     return 0;

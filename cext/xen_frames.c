@@ -148,6 +148,15 @@ static void put_from_entry(struct engine *e, uint64_t entry, enum frame_type typ
         put_from_table(e, entry);
 }
 
+/* As often as is asked for, to measure what it costs: what is taken beforehand is given back. */
+static int again_from_entry(struct engine *e, uint64_t entry, enum frame_type type)
+{
+    for (uint64_t k = 1; unlikely(k < xen_of(e)->validates); k++)
+        if (!get_from_entry(e, entry, type))
+            put_from_entry(e, entry, type);
+    return get_from_entry(e, entry, type);
+}
+
 static bool is_slot_of_xen(enum frame_type type, uint64_t index)
 {
     return type == FRAME_L4 && index >= XEN_SLOT_FIRST && index <= XEN_SLOT_LAST;
@@ -176,10 +185,8 @@ static int validate(struct engine *e, uint64_t mfn, enum frame_type type)
     if (type == FRAME_SEGMENTS)
         return validate_segments(e, mfn);
     xen_of(e)->counters.validated++;
-    if (!xen_of(e)->validates)
-        k = 512;
     for (; k < 512; k++)
-        if (!is_slot_of_xen(type, (uint64_t)k) && (failed = get_from_entry(e, entry[k], type)))
+        if (!is_slot_of_xen(type, (uint64_t)k) && (failed = again_from_entry(e, entry[k], type)))
             break;
     while (failed && k--)
         if (!is_slot_of_xen(type, (uint64_t)k))
@@ -193,7 +200,7 @@ static void devalidate(struct engine *e, uint64_t mfn, enum frame_type type)
 {
     const uint64_t *entry = table_at(e, mfn);
     xen_of(e)->counters.devalidated++;
-    for (uint64_t k = 0; k < 512 && xen_of(e)->validates; k++)
+    for (uint64_t k = 0; k < 512; k++)
         if (!is_slot_of_xen(type, k))
             put_from_entry(e, entry[k], type);
 }
@@ -220,11 +227,11 @@ static int change_table(struct engine *e, struct page_frame *f, uint64_t address
     if (is_slot_of_xen(f->type, address >> 3 & 511))
         return -EINVAL;
     bool alike = !((old ^ entry) & same), valid = !(entry & PTE_P) || !(entry & ~(allowed | ADDRESS_MASK));
-    int failed = !xen_of(e)->validates ? 0 : !alike ? get_from_entry(e, entry, f->type) : valid ? 0 : -EINVAL;
+    int failed = !alike ? again_from_entry(e, entry, f->type) : valid ? 0 : -EINVAL;
     if (failed)
         return failed;
     store(e, address, entry);
-    if (!alike && xen_of(e)->validates)
+    if (!alike)
         put_from_entry(e, old, f->type);
     xen_of(e)->kernel_changed |= f->flags & FRAME_HIGH && old & PTE_P && (old ^ entry) & ~(uint64_t)PTE_FLAGS_AD;
     return 0;

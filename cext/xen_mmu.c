@@ -59,8 +59,8 @@ int64_t xen_mmu_update(struct engine *e, const uint64_t *a)
     v->progress = 0;
     if ((a[3] >> 16 & 0xffff && (a[3] >> 16 & 0xffff) != XEN_DOMID + 1) || !xen_is_self(a[3] & 0xffff))
         return -ESRCH;
-    for (uint64_t end = i + XEN_CUT_SHORT; i < count && !rc;) {
-        unsigned n = read_some(e, a[0] + 16 * i, count - i, request, 16);
+    for (uint64_t end = i + xen_of(e)->most_at_once; i < count && !rc;) {
+        unsigned n = read_some(e, a[0] + 16 * i, (end < count ? end : count) - i, request, 16);
         rc = n ? 0 : -EFAULT;
         for (unsigned k = 0; k < n && !rc; k++)
             if (!(rc = update_one(e, request[k][0], request[k][1])))
@@ -226,7 +226,7 @@ int64_t xen_mmuext_op(struct engine *e, const uint64_t *a)
     v->progress = 0;
     if (!xen_is_self(a[3] & 0xffff))
         return -ESRCH;
-    for (uint64_t end = i + XEN_CUT_SHORT / 16; i < count && !rc;) {
+    for (uint64_t end = i + (xen_of(e)->most_at_once + 15) / 16; i < count && !rc;) {
         struct extended op;
         if (xen_read(e, a[0] + 24 * i, &op, sizeof op)) {
             rc = -EFAULT;

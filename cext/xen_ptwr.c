@@ -78,7 +78,7 @@ static bool compute(struct engine *e, const struct insn *i, struct table_store *
 static bool is_l1(const struct engine *e, uint64_t mfn)
 {
     const struct page_frame *f = frame_of(xen_of(e), mfn);
-    return f && (!xen_of(e)->validates || (f->types && f->type == FRAME_L1));
+    return f && f->types && f->type == FRAME_L1;
 }
 
 static void finish(struct engine *e, const struct insn *i, const struct table_store *s)

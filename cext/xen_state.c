@@ -28,9 +28,9 @@ void xen_set_option(struct engine *e, uint32_t option, uint64_t value)
 {
     struct xen *x = xen_of(e);
     if (option == 0)
-        x->validates = value;
+        x->validates = value ? value : 1;
     else if (option == 1)
-        x->batches = value;
+        x->most_at_once = value ? XEN_CUT_SHORT : 1;
     else
         x->assists = value;
 }

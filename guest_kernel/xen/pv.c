@@ -66,6 +66,17 @@ void equal(int64_t got, int64_t wanted, const char *name)
     say("\n");
 }
 
+void figure(const char *name, uint64_t count, uint64_t value)
+{
+    say("=");
+    say(name);
+    say(" ");
+    say_number((int64_t)count);
+    say(" ");
+    say_number((int64_t)value);
+    say("\n");
+}
+
 uint64_t mfn_of(const void *page)
 {
     return ((uint64_t *)start_info->mfn_list)[(uint64_t)page / PAGE];

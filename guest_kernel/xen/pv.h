@@ -61,6 +61,7 @@ long call5(enum call number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uin
 
 void check(bool held, const char *name);
 void equal(int64_t got, int64_t wanted, const char *name);
+void figure(const char *name, uint64_t count, uint64_t value);   /* =NAME COUNT VALUE */
 
 uint64_t mfn_of(const void *page);
 uint64_t *entry_of(const void *page);    /* its L1 entry, by the tables' own mapping */

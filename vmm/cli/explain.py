@@ -1,4 +1,4 @@
-"""``ring1 explain``: why an entry fails, a walk faults, a guest hangs or exits."""
+"""``ring1 explain``: why an entry fails, a walk faults, a guest hangs or exits; a p2m's audit."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +112,46 @@ def hang(
         story = hang_story(vm, ahead=0 if vm.is_stopped() else ahead)
         _print(_json(story) if as_json else hang_lines(story, _names(vm)))
         return FAILED if story.is_stuck else 0
+
+
+@app.command()
+def p2m(
+    image: _Image,
+    frame: Annotated[
+        str | None, typer.Option(metavar="PFN", help="One pseudo-physical frame.")
+    ] = None,
+    memory: _Memory = "256M",
+    cmdline: _Cmdline = "",
+    initrd: _Initrd = None,
+    cpus: _Cpus = "1",
+    after: Annotated[int, typer.Option(metavar="N", help="Run that many instructions first.")] = 0,
+) -> int:
+    """Audit a Xen PV guest's frames: what each is, who refers to it, where the lists disagree."""
+    from vmm import VM
+    from vmm.observe.p2m import frame_lines, p2m_story, story_lines
+
+    if after < 0:
+        raise UsageError(f"--after {after} is negative; give a number of instructions")
+    wanted = None if frame is None else _frame(frame)
+    with VM(
+        image, memory=memory, cmdline=cmdline, initrds=initrd or [], cpus=cpus, technique="pv",
+        max_instructions=after or None,
+    ) as vm:  # fmt: skip
+        if after:
+            vm.run()
+        if wanted is not None:
+            _print(frame_lines(vm, wanted))
+            return 0
+        story = p2m_story(vm)
+        _print(story_lines(story))
+        return 0 if story.is_sound else FAILED
+
+
+def _frame(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise UsageError(f"--frame {text!r} is no number; give a frame, as 0x100") from None
 
 
 @app.command("exit")

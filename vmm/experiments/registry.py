@@ -13,6 +13,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "pressure": "two VMs on too little memory: swap, balloon, pressure gauge",
     "locks": "lock holders that are preempted: ticket lock against paravirtual lock",
     "numa": "two processors that work with memory of each other's node, with and without hints",
+    "xen_batches": "page-table updates of a Xen PV guest, with batching and without",
     "side_channel": "a victim seen on the clock, with and without coarse time",
 }
 """Name of a module beside this one, with a function `run() -> Report`; what it shows."""
