@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.sourced import ModelError
 from hwmodel.arch.vmcs import Field
+from hwmodel.cpu.pipelines import table_of
 from hwmodel.pcpu import Pcpu
 from hwmodel.vmx.capabilities import Capabilities
 from hwmodel.vmx.state import GPR_NAMES
@@ -15,7 +16,7 @@ from vmm.boot.files import plan_for
 from vmm.boot.memmap import ram_slots
 from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
-from vmm.config import Config, Mmu, Technique
+from vmm.config import Config, Mmu, Technique, Timing
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
@@ -37,11 +38,13 @@ XEN_TABLES: Final = 32
 """EPT tables for the places where a guest wants to have Xen's pages."""
 
 
-def model_of(name: str) -> CpuModel:
+def model_of(name: str, timing: Timing) -> CpuModel:
     """Return the CPU model of that name or file. Raises UsageError if it cannot be had."""
     try:
         model = CpuModel.load(name)
         Capabilities.of_model(model)
+        if timing is not Timing.FAST:
+            table_of(model)
     except ModelError as error:
         raise UsageError(f"--cpu-model {name}: {error}") from None
     return model

@@ -66,7 +66,7 @@ class VM:
         """Load the image; nothing runs yet."""
         self.config: Final = config or Config.of(image=image, **options)
         self.plan, memory = start.foundations(self.config)
-        self.model: Final = start.model_of(self.config.cpu_model)
+        self.model: Final = start.model_of(self.config.cpu_model, self.config.timing)
         self.clock: Final = make_clock(self.config, self.model)
         self.memory: Final = memory
         self.domain: XenPv | None = None

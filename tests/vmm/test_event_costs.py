@@ -2,16 +2,19 @@
 trace of whoever looks on or of what host time does to Unicorn.
 """
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hwmodel.arch.exits import ExitReason
-from hwmodel.arch.model import CpuModel, names
+from hwmodel.arch.model import MODELS, CpuModel, names
 from tests.bare import MIB
 from tests.images import OFF, elf64
 from vmm import VM
+from vmm.errors import UsageError
 
 pytestmark = pytest.mark.held_by("ept", why="prices the exits of VT-x with EPT")
 
@@ -37,6 +40,21 @@ def test_an_exit_is_charged_with_its_handler_and_its_entry(model: str) -> None:
     assert ledger["exit"] == 21 * costs.vm_exit
     assert ledger["entry"] == 21 * costs.vm_entry, "the first one follows no exit"
     assert ledger.total == vm.clock.now
+
+
+def test_a_model_of_ones_own_has_the_block_costs_of_its_identity(tmp_path: Path) -> None:
+    """Another name and other prices; a processor that nobody has a table of is refused."""
+    text = (MODELS / "haswell.toml").read_text()
+    mine, unknown = tmp_path / "mine.toml", tmp_path / "unknown.toml"
+    mine.write_text(re.sub(r"vm_exit = { value = \d+", "vm_exit = { value = 7", text))
+    unknown.write_text(text.replace("family = { value = 6", "family = { value = 7"))
+    with run(CPUIDS + OFF, cpu_model=str(mine)) as vm, run(CPUIDS + OFF, cpu_model="haswell") as of:
+        assert vm.ledger["exit"] == 21 * 7
+        assert vm.ledger["guest"] == of.ledger["guest"]
+    with pytest.raises(UsageError, match=r"family 7.*has no table") as refused:
+        run(OFF, cpu_model=str(unknown))
+    assert "\n" not in str(refused.value)
+    run(OFF, cpu_model=str(unknown), timing="fast").close()
 
 
 def test_near_and_far_devices() -> None:

@@ -9,7 +9,18 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from vmm.cli.benchmarks import cases, costs, linux, loop, repeat, startup, tracing, travel, walks
+from vmm.cli.benchmarks import (
+    cases,
+    costs,
+    linux,
+    loop,
+    repeat,
+    startup,
+    timing,
+    tracing,
+    travel,
+    walks,
+)
 from vmm.cli.benchmarks.machines import qemu_missing
 from vmm.cli.benchmarks.row import Row
 from vmm.errors import UsageError
@@ -19,6 +30,7 @@ SECTIONS: dict[str, Section] = {
     "loop": loop.measure,
     "costs": costs.measure,
     "walks": walks.measure,
+    "timing": timing.measure,
     "trace": tracing.measure,
     "travel": lambda runs, _percent: travel.measure(runs),
     "tests": cases.measure,

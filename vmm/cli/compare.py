@@ -33,7 +33,7 @@ def compare(
         list[str] | None, _text("--initrd", "F", 'A module, "FILE words"; may be repeated.')
     ] = None,
     timing: Annotated[
-        str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")
+        str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [cycle].")
     ] = None,
     cpu_model: Annotated[
         str | None, _text("--cpu-model", "NAME", "Processor [cascade-lake].")
@@ -58,7 +58,7 @@ def compare(
     target = _chart_file(chart)
     options = {
         "image": Path(image), "dialects": dialect, "cpus": cpus, "memory": memory,
-        "cmdline": cmdline, "initrds": initrd, "timing": timing, "cpu_model": cpu_model,
+        "cmdline": cmdline, "initrds": initrd, "timing": timing or "cycle", "cpu_model": cpu_model,
         "max_cycles": max_cycles, "max_instructions": max_instructions, "reboot": False,
     }  # fmt: skip
     found = run_all(options, ways)

@@ -97,7 +97,7 @@ def run(
     balloon: Annotated[str | None, _text("--balloon", "on|SIZE[,...]", _BALLOON)] = None,
     share: Annotated[list[str] | None, _text("--share", "DIR[,tag=T]", _SHARE)] = None,
     timing: Annotated[
-        str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [fast].")
+        str | None, _text("--timing", "fast|cycle|detailed", "What a cycle is [cycle].")
     ] = None,
     cpu_model: Annotated[
         str | None, _text("--cpu-model", "NAME|F.toml", "Processor [cascade-lake].")
@@ -147,11 +147,17 @@ def run(
 
 
 def config_of(options: dict[str, Any]) -> "Config":
-    """Make a Config of the options of `run`, by their names there. Raises UsageError."""
-    from vmm.config import Config
+    """Make a Config of the options of `run`, by their names there. Raises UsageError.
+
+    Who runs a guest by a command wants to know where its cycles go; a test's `VM(...)` counts
+    instructions unless told otherwise.
+    """
+    from vmm.config import Config, Timing
 
     image = options["image"]
     named = {_MANY.get(n, n): value for n, value in options.items() if n not in ("image", "record")}
+    if named.get("timing") is None:
+        named["timing"] = Timing.CYCLE
     return Config.of(image=None if image is None else Path(image), **named)
 
 

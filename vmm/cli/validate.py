@@ -34,6 +34,14 @@ Made by `ring1 bench validate --write docs/VALIDATION.md`; the same on every hos
 *in file* has the published figure, or one that it was made of, in the model's file: it shows that
 the arithmetic holds and validates nothing. All others are predictions from other figures.
 """
+_HEAD_HERE: Final = """\
+# Block costs against a processor
+
+Made by `ring1 bench validate --only blocks --write docs/VALIDATION-BLOCKS.md` on a processor that
+has a table of its own, which CPUID says: another host has other figures in that model's rows. The
+tables were made with `make costs`, from llvm-mca and measured figures; what was tuned was tuned on
+the blocks that the seed does not hold out.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +90,8 @@ def summary(figures: list[Figure]) -> str:
 
 def document(figures: list[Figure]) -> str:
     """Return the page under docs/."""
-    parts = [_HEAD]
+    here = any(figure.section == blocks.SECTION for figure in figures)
+    parts = [_HEAD_HERE if here else _HEAD]
     for section in dict.fromkeys(figure.section for figure in figures):
         rows = [figure for figure in figures if figure.section == section]
         parts.append(f"## {section}\n\n{summary(rows)}\n\n{markdown(rows)}\n")

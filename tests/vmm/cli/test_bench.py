@@ -58,3 +58,12 @@ def test_instruction_tests_are_measured_alone_and_under_pytest(
     assert [bound["limit"] for row in rows for bound in row["bounds"]] == [500, 100]
     assert all(row["unit"] == "us" for row in rows)
     assert rows[0]["ring1"] > 0 < rows[2]["ring1"]
+
+
+def test_timing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["--only", "timing", "--runs", "1", "--percent", "5", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["bounds"][0]["limit"] for row in rows] == pytest.approx(
+        [1.25, 1000 / 15, 3.8, 17.8]
+    )
+    assert rows[0]["ring1"] > 0 < rows[1]["ring1"]

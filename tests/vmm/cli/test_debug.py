@@ -72,7 +72,9 @@ def test_verbs_answer_programs(image: Path, capsys: pytest.CaptureFixture[str]) 
         "watchpoint", 0x20_0018, True,
     )  # fmt: skip
     assert said[8]["instructions"] == 5
-    assert said[9]["cycle"] == 7
+    cycle = said[9]["cycle"]
+    assert isinstance(cycle, int)
+    assert cycle >= 7, "the first instruction boundary from there on"
     assert said[12]["ended"] == "halted"
 
 

@@ -1,8 +1,12 @@
 """`ring1 bench validate`: what it compares is what it says; nobody asks how fast the host is."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from hwmodel.cpu.pace import block_cycles, cost_tables
+from hwmodel.timing.tables.mca import CPUS
 from vmm.cli.validation import blocks as section
 from vmm.cli.validation.generated import COUNT, HELD_OUT, KINDS, blocks
 from vmm.cli.validation.native import measure
@@ -68,6 +72,29 @@ def test_a_row_for_each_kind_and_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.error for row in rows[:4]] == [0] * 4
     assert [row.predicted for row in rows[4:]] == [0, 0]
     assert "96 blocks, held out" in rows[4].what
+
+
+def test_every_table_is_held_against_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With llvm-mca twice as slow as we are, every table is half of it away."""
+    monkeypatch.setattr(section, "host_table", lambda: "zen3")
+    codes = [section.assembled(block) for block in blocks()]
+    monkeypatch.setattr(
+        section, "by_llvm", lambda table, _: [2 * section.predicted(table, c) for c in codes]
+    )
+    monkeypatch.setattr(
+        section, "measured", lambda _: [section.predicted("zen3", c) for c in codes]
+    )
+    rows = section.measure()[6:]
+    assert {row.model for row in rows} == set(CPUS)
+    assert [row.predicted for row in rows] == pytest.approx([50] * len(rows))
+
+
+def test_the_committed_page_reaches_what_was_asked_for() -> None:
+    """At most 20 % on blocks that are held out."""
+    page = (Path(__file__).parents[3] / "docs" / "VALIDATION-BLOCKS.md").read_text()
+    found = re.search(r"mean absolute error of 96 blocks, held out \(%\) \| ([\d.]+) ", page)
+    assert found
+    assert float(found[1]) <= 20
 
 
 def test_a_host_without_a_table_has_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,18 @@ def measure() -> list[Figure]:
         other = f"{100 * mean_error([llvm[n] for n in chosen], real):.1f}" if llvm else "not here"
         what = f"mean absolute error of {len(chosen)} blocks, {name}"
         rows.append(Figure(SECTION, table, what, "%", error, None, f"llvm-mca's own: {other}"))
-    return rows
+    return rows + [row for name in CPUS if (row := _against_llvm(name, all_blocks, codes))]
+
+
+def _against_llvm(table: str, all_blocks: Sequence[Block], codes: Sequence[bytes]) -> Figure | None:
+    """How far the table's prices are from llvm-mca's; None without llvm-mca."""
+    theirs = by_llvm(table, all_blocks)
+    if theirs is None:
+        return None
+    away = 100 * mean_error([predicted(table, code) for code in codes], theirs)
+    what = f"mean distance from llvm-mca, {len(codes)} blocks"
+    note = "No error: where both can be measured llvm-mca is further off than this"
+    return Figure(SECTION, table, what, "%", away, None, "llvm-mca of the same blocks", note=note)
 
 
 def _of_kind(table: str, kind: str, all_blocks: Sequence[Block], ours: Sequence[float],
