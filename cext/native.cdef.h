@@ -322,6 +322,7 @@ void engine_trace_note(struct engine *engine, uint32_t note, uint32_t vcpu, uint
  * up to four pieces of guest memory, first address and end; an EPT violation there is no device's. */
 void engine_trace_derive(struct engine *engine, const uint64_t ram[8]);
 const struct trace_counters *engine_trace_counters(const struct engine *engine);   /* NULL: nothing is attached */
+void engine_trace_settle(struct engine *engine);    /* write what waits for the next entry: the run is over */
 void engine_trace_stop(struct engine *engine);
 
 /* Guest memory as the vcpu's current mode sees it. `access`: 0 read, 1 write, 2 fetch.

@@ -1,90 +1,15 @@
 /* Every entry and exit, written to a file as it happens or added to sums; for traces, `ring1 stat` and reports.
  *
- * The file grows by segments, each allocated on the disk before it is mapped: a disk that is full is an answer of the
- * system then, and no signal at a store later. Without room for the next segment the newest records are lost and
- * counted, and the guest goes on.
+ * The file is tracefile.c's.
  */
 #define _GNU_SOURCE
 #include "trace.h"
 #include "state.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
-enum { SEGMENT_HEAD = 16, ALLOCATED_AT_ONCE = 4 };
 enum { INTERRUPTION_TYPE = 7 << 8, TYPE_NMI = 2 << 8, TYPE_EXCEPTION = 3 << 8 };
-
-/* ---- the file ---- */
-
-static void unmap(struct tracer *t)
-{
-    if (t->map)
-        munmap(t->map, TRACE_SEGMENT);
-    t->map = NULL;
-}
-
-static int allocate(struct tracer *t, uint64_t segment)
-{
-    uint64_t at = TRACE_HEADER + (segment - 1) * TRACE_SEGMENT, several = ALLOCATED_AT_ONCE;
-    if (segment <= t->allocated)
-        return 0;
-    if (t->limit && several > t->limit - t->allocated)
-        several = t->limit - t->allocated;
-    int error = several > 1 ? posix_fallocate(t->descriptor, (off_t)at, (off_t)(several * TRACE_SEGMENT)) : ENOSPC;
-    if (error) {
-        several = 1;
-        error = posix_fallocate(t->descriptor, (off_t)at, TRACE_SEGMENT);
-    }
-    if (!error)
-        t->allocated = segment - 1 + several;
-    return error;
-}
-
-static void put_word(struct tracer *t, uint64_t at, uint64_t value) { memcpy(t->map + at, &value, sizeof value); }
-
-/* Go on in segment `number`; where the file may not grow, in the place of the oldest. */
-static int map_segment(struct tracer *t, uint64_t number)
-{
-    uint64_t place = t->limit ? (number - 1) % t->limit + 1 : number;
-    int error = allocate(t, place);
-    unmap(t);
-    if (error)
-        return error;
-    void *map = mmap(NULL, TRACE_SEGMENT, PROT_READ | PROT_WRITE, MAP_SHARED, t->descriptor, (off_t)(TRACE_HEADER + (place - 1) * TRACE_SEGMENT));
-    if (map == MAP_FAILED)
-        return errno;
-#ifdef MADV_POPULATE_WRITE         /* Linux 5.14: a page fault less for every ten exits */
-    madvise(map, TRACE_SEGMENT, MADV_POPULATE_WRITE);
-#endif
-    t->map = map;
-    t->segment = t->counters.segments = number;
-    t->used = SEGMENT_HEAD;
-    put_word(t, 8, t->used);
-    put_word(t, 0, number);
-    return 0;
-}
-
-/* Room for a record, or NULL. It counts when commit() says so. */
-static uint64_t *room(struct tracer *t, unsigned words)
-{
-    if (!t->writes)
-        return NULL;
-    if (!t->counters.error && (!t->map || t->used + words * 8 > TRACE_SEGMENT))
-        t->counters.error = (uint64_t)map_segment(t, t->segment + 1);
-    if (!t->counters.error)
-        return (uint64_t *)(void *)(t->map + t->used);
-    t->counters.lost++;
-    return NULL;
-}
-
-static void commit(struct tracer *t, unsigned words)
-{
-    t->used += words * 8;
-    t->counters.records++;
-    __atomic_store_n((uint64_t *)(void *)(t->map + 8), t->used, __ATOMIC_RELEASE);
-}
 
 static uint64_t head(enum trace_kind kind, unsigned words, uint32_t vcpu, uint32_t note)
 {
@@ -97,15 +22,22 @@ static uint64_t head(enum trace_kind kind, unsigned words, uint32_t vcpu, uint32
 static void write_note(struct tracer *t, uint32_t note, uint32_t vcpu, uint64_t now, uint64_t a, uint64_t b, uint64_t c)
 {
     enum { WORDS = 5 };
-    uint64_t *w = room(t, WORDS);
+    uint64_t kind = head(TRACE_NOTE, WORDS, vcpu, note);
+    if (note == NOTE_IDLE && t->idle && t->idle[0] == kind && t->idle[1] == now - a) {
+        t->idle[1] = now;          /* looking at the host in between is nothing of the guest's */
+        t->idle[2] += a;
+        return;
+    }
+    uint64_t *w = trace_room(t, WORDS);
     if (!w)
         return;
-    w[0] = head(TRACE_NOTE, WORDS, vcpu, note);
+    w[0] = kind;
     w[1] = now;
     w[2] = a;
     w[3] = b;
     w[4] = c;
-    commit(t, WORDS);
+    trace_commit(t, WORDS);
+    t->idle = note == NOTE_IDLE ? w : NULL;
 }
 
 /* Memory that is swapped out is no device. */
@@ -192,11 +124,10 @@ static void count_injection(struct tracer *t, uint64_t info)
 enum { SPENT_WORDS = LEDGER_HEADINGS - 1 };
 
 /* What each heading got since the last entry or exit; nothing where the clock was put back. */
-static void look_at_ledger(struct engine *e)
+static void look_at_ledger(struct tracer *t, const uint64_t cycles[LEDGER_HEADINGS])
 {
-    struct tracer *t = e->tracer;
     for (int heading = 0; heading < LEDGER_HEADINGS; heading++) {
-        uint64_t now = e->ledger.cycles[heading], before = t->told[heading];
+        uint64_t now = cycles[heading], before = t->told[heading];
         t->spent[heading] = now > before ? now - before : 0;
         t->told[heading] = now;
     }
@@ -217,6 +148,9 @@ static uint64_t left_at(const struct engine *e)
     return e->exit.cycles > price ? e->exit.cycles - price : 0;
 }
 
+static bool goes_on(struct tracer *t, uint32_t n, uint64_t now, uint64_t event);
+static void tell_stop(struct engine *e);
+
 /* Words of an entry: head, cycle, instructions, RIP, event to inject and its error code, RAX, RBX, RCX, RDX, and the
  * ledger. */
 void trace_enter(struct engine *e)
@@ -226,13 +160,16 @@ void trace_enter(struct engine *e)
     const struct vcpu *v = e->vcpu;
     uint32_t n = number_of(t, v);
     uint64_t now = cycles_now(e), event = v->field[VMCS_VM_ENTRY_INTR_INFO_FIELD];
-    look_at_ledger(e);
+    if (goes_on(t, n, now, event))
+        return;
+    tell_stop(e);
+    look_at_ledger(t, e->ledger.cycles);
     t->counters.price[LEDGER_ENTRY] = t->spent[LEDGER_ENTRY];
     count_injection(t, event);
     tell_answer(t, n, now - t->spent[LEDGER_ENTRY], v);
     if (t->sums)
         sum_enter(t, n, now);
-    uint64_t *w = room(t, WORDS);
+    uint64_t *w = trace_room(t, WORDS);
     if (!w)
         return;
     w[0] = head(TRACE_ENTER, WORDS, n, 0);
@@ -245,7 +182,7 @@ void trace_enter(struct engine *e)
     w[7] = v->gpr[RCX];
     w[8] = v->gpr[RDX];
     put_spent(t, &w[9]);
-    commit(t, WORDS);
+    trace_commit(t, WORDS);
 }
 
 static void keep_price(struct tracer *t)
@@ -256,19 +193,18 @@ static void keep_price(struct tracer *t)
 }
 
 /* The register that MOV to or from a control register names. */
-static uint64_t moved(const struct engine *e) { return e->vcpu->gpr[e->exit.qualification >> 8 & 15]; }
+static uint64_t moved(const struct vcpu *v, const struct exit_record *x) { return v->gpr[x->qualification >> 8 & 15]; }
 
 /* Words of an exit: head, cycle, instructions, sequence, reason, qualification, linear and physical address,
  * interruption and IDT-vectoring information each with its error code, length and instruction information, RIP, RAX,
  * RBX, RCX, RDX, RSI, the register of a CR access, page walks so far, references so far, 16 bytes of
  * code (the last says how many are valid), CS base with the code size (39:32) and CPL (47:40), the ledger. */
-static void write_exit(struct engine *e, uint32_t n)
+static void write_exit(struct engine *e, uint32_t n, const struct exit_record *x)
 {
     enum { WORDS = 23 + SPENT_WORDS };
     struct tracer *t = e->tracer;
-    const struct vcpu *v = e->vcpu;
-    const struct exit_record *x = &e->exit;
-    uint64_t *w = room(t, WORDS);
+    const struct vcpu *v = t->vcpu[n] ? t->vcpu[n] : e->vcpu;
+    uint64_t *w = trace_room(t, WORDS);
     if (!w)
         return;
     w[0] = head(TRACE_EXIT, WORDS, n, 0);
@@ -288,7 +224,7 @@ static void write_exit(struct engine *e, uint32_t n)
     w[14] = v->gpr[RCX];
     w[15] = v->gpr[RDX];
     w[16] = v->gpr[RSI];
-    w[17] = moved(e);
+    w[17] = moved(v, x);
     w[18] = e->counters.tlb_walks;
     w[19] = e->mmu.counters.guest_references + e->mmu.counters.ept_references;
     memset(&w[20], 0, 16);
@@ -296,7 +232,42 @@ static void write_exit(struct engine *e, uint32_t n)
     w[21] = (w[21] & ~0ull >> 8) | v->code_bytes << 56;
     w[22] = (uint32_t)v->field[VMCS_GUEST_CS_BASE] | v->code_size << 32 | v->cpl << 40;
     put_spent(t, &w[23]);
-    commit(t, WORDS);
+    trace_commit(t, WORDS);
+}
+
+/* Where a turn ends and the host is looked at depends on who watches: a stop from which the same vCPU goes on at the
+ * same moment, with nothing said and nothing injected, is left out, so that a replay has the trace of its record. */
+static bool is_pause(const struct exit_record *x)
+{
+    return !x->operation && (x->reason == STOP_DEADLINE || x->reason == STOP_INTERRUPTED || x->reason == STOP_TARGET);
+}
+
+static void keep_stop(struct engine *e, uint32_t n)
+{
+    struct tracer *t = e->tracer;
+    t->stopped = true;
+    t->stopped_vcpu = n;
+    t->stop = e->exit;
+    t->stop.reason = STOP_DEADLINE;
+    memcpy(t->stop_ledger, e->ledger.cycles, sizeof t->stop_ledger);
+}
+
+static void tell_stop(struct engine *e)
+{
+    struct tracer *t = e->tracer;
+    if (!t->stopped)
+        return;
+    t->stopped = false;
+    look_at_ledger(t, t->stop_ledger);
+    write_exit(e, t->stopped_vcpu, &t->stop);
+}
+
+static bool goes_on(struct tracer *t, uint32_t n, uint64_t now, uint64_t event)
+{
+    if (!t->stopped || n != t->stopped_vcpu || now != t->stop.cycles || event >> 31 & 1)
+        return false;
+    t->stopped = false;
+    return true;
 }
 
 void trace_exit(struct engine *e)
@@ -304,11 +275,15 @@ void trace_exit(struct engine *e)
     struct tracer *t = e->tracer;
     const struct exit_record *x = &e->exit;
     uint32_t n = number_of(t, e->vcpu);
-    look_at_ledger(e);
+    if (is_pause(x)) {
+        keep_stop(e, n);
+        return;
+    }
+    look_at_ledger(t, e->ledger.cycles);
     keep_price(t);
     if (t->sums && (exit_code(x) & 0xffff) < REASONS)
         sum_exit(t, n, left_at(e), exit_code(x) & 0xffff);
-    write_exit(e, n);
+    write_exit(e, n, x);
     if (t->derives)
         derive_access(e, n);
 }
@@ -337,7 +312,7 @@ int engine_trace_start(struct engine *e, int descriptor, uint64_t segments)
     t->descriptor = descriptor;
     t->limit = segments;
     memcpy(t->told, e->ledger.cycles, sizeof t->told);
-    int error = map_segment(t, 1);
+    int error = trace_segment(t, 1);
     t->writes = !error;
     return error;
 }
@@ -365,6 +340,7 @@ void engine_trace_note(struct engine *e, uint32_t note, uint32_t vcpu, uint64_t 
         return;
     if (t->sums && note <= NOTE_MMIO_WRITE)
         sum_access(t, vcpu, cycles_now(e), note, a);
+    tell_stop(e);
     write_note(t, note, vcpu, cycles_now(e), a, b, c);
 }
 
@@ -378,13 +354,19 @@ void engine_trace_derive(struct engine *e, const uint64_t ram[8])
 }
 
 const struct trace_counters *engine_trace_counters(const struct engine *e) { return e->tracer ? &e->tracer->counters : NULL; }
+void engine_trace_settle(struct engine *e)
+{
+    if (e->tracer)
+        tell_stop(e);
+}
+
 void engine_trace_stop(struct engine *e) { trace_free(e); }
 
 void trace_free(struct engine *e)
 {
     if (!e->tracer)
         return;
-    unmap(e->tracer);
+    trace_unmap(e->tracer);
     free(e->tracer->sums);
     free(e->tracer);
     e->tracer = NULL;

@@ -42,6 +42,12 @@ struct tracer {
     struct trace_counters counters;
     uint64_t told[LEDGER_HEADINGS];    /* the ledger as of the last entry or exit, */
     uint64_t spent[LEDGER_HEADINGS];   /* and what each heading got between the last two */
+    /* a stop of the engine that is not written yet, see stop_or_none() */
+    bool stopped;
+    uint32_t stopped_vcpu;
+    struct exit_record stop;
+    uint64_t stop_ledger[LEDGER_HEADINGS];
+    uint64_t *idle;                /* the newest record, if it says how long nothing ran */
     /* the sums */
     struct exit_sum *sums;
     struct since_exit since[TRACE_VCPUS];
@@ -50,6 +56,12 @@ struct tracer {
 void trace_enter(struct engine *e);
 void trace_exit(struct engine *e);
 void trace_free(struct engine *e);
+
+/* tracefile.c */
+int trace_segment(struct tracer *t, uint64_t number);
+uint64_t *trace_room(struct tracer *t, unsigned words);
+void trace_commit(struct tracer *t, unsigned words);
+void trace_unmap(struct tracer *t);
 
 /* sums.c */
 void sum_enter(struct tracer *t, uint32_t vcpu, uint64_t now);

@@ -149,6 +149,10 @@ class Recorder:
         values = {name: getattr(native, name) for name in Counters.__slots__}
         return Counters(**values | {"price": tuple(native.price)})
 
+    def settle(self) -> None:
+        """Write what waits for the next entry: the run is over."""
+        lib.engine_trace_settle(self._native)
+
     def stop(self) -> None:
         """Record nothing any more."""
         lib.engine_trace_stop(self._native)

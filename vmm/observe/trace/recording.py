@@ -84,6 +84,7 @@ class Recording:
     def stop(self) -> None:
         """End it, and make the trace of the records. What goes wrong is said, not raised."""
         self._taps.remove()
+        self._recorder.settle()
         counters = self._recorder.counters()
         self._recorder.stop()
         with contextlib.suppress(OSError):  # the guest may have moved devices

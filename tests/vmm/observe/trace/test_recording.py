@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hwmodel.cpu.recording import HEADER_BYTES, SEGMENT_BYTES
 from tests.images import OFF, elf64
+from tests.vmm.debug.test_session import WORK
 from tests.vmm.observe.trace.traced import ONE_OF_EACH, record
 from vmm.config import Config
 from vmm.errors import UsageError
@@ -61,6 +62,22 @@ def test_a_run_is_the_same_with_and_without(tmp_path: Path) -> None:
         assert (traced.cycles, traced.exits) == (plain.cycles, plain.exits)
         assert traced.digest() == digest
         vm.board.ports.read(0x80, 1)  # the taps are gone: nothing is noted, nothing fails
+
+
+def test_a_trace_does_not_tell_where_the_engine_was_stopped(tmp_path: Path) -> None:
+    """Whoever waits for keys, or replays them, has the run stopped in other places."""
+    from vmm import VM
+    from vmm.observe.trace.recording import RecordFile, Recording
+
+    for name, step in ("whole.ring", 1 << 40), ("pieces.ring", 777):
+        with VM(elf64(WORK), memory="16M", timing="cycle") as vm:
+            recording = Recording(vm, RecordFile(TraceFile.of(tmp_path / name)), lambda _: None)
+            while vm.run_until(vm.clock.now + step) is None:
+                pass
+            recording.stop()
+    with opened(tmp_path / "whole.ring") as trace:
+        assert sum(isinstance(r, Leave) for r in trace) > 20
+    assert (tmp_path / "whole.ring").read_bytes() == (tmp_path / "pieces.ring").read_bytes()
 
 
 def test_a_ring_keeps_the_newest(tmp_path: Path) -> None:
