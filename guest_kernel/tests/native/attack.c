@@ -56,7 +56,7 @@ static void attack(void)
     while (!over) {
         spin(LOOK_EACH);
         uint64_t now = rdtsc();
-        uint64_t ticks = (last - began + TURN_TICKS / 2) / TURN_TICKS;
+        uint64_t ticks = (last - began + TURN_TICKS / 4) / TURN_TICKS;  /* work may be had in two parts */
 
         if (now - last > JUMP && ticks > 0 && ticks <= TURNS)
             seen[ticks - 1] = true;
