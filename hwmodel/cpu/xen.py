@@ -115,8 +115,9 @@ class XenEngine:
         lib.xen_set_up(self._native, vcpu, up)
 
     def set_option(self, name: str, value: int) -> None:
-        """Set `validates` (times: more than once shows what it costs), `batches` (0: each operation of
-        many is a call of its own) or `assists`.
+        """Set `validates` (times: more than once shows what it costs), `assists` or `batches`.
+
+        Without `batches` each operation of many is a call of its own.
         """
         lib.xen_set_option(self._native, OPTIONS[name], value)
 
