@@ -331,8 +331,26 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     return unlikely(stops_at_exit(e)) ? STOP_EXIT : exit_code(record);
 }
 
+/* While exits are traced software sees them all. */
+void engine_answer(struct engine *e, uint64_t qualification, int value)
+{
+    e->answers = value >= 0;
+    e->answered = qualification;
+    e->answer = (uint8_t)value;
+}
+
+static bool is_answered(const struct engine *e, const struct exit_record *record)
+{
+    return e->answers && record->qualification == e->answered && !e->tracer;
+}
+
 uint64_t engine_skip_and_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
 {
-    vcpu_skip_exit(v);
-    return engine_enter(e, v, until, record);
+    for (;;) {
+        vcpu_skip_exit(v);
+        uint64_t code = engine_enter(e, v, until, record);
+        if (likely(code != EXIT_IO_INSTRUCTION || !is_answered(e, record)) || record->cycles >= until)
+            return code;
+        v->gpr[RAX] = (v->gpr[RAX] & ~0xffull) | e->answer;
+    }
 }

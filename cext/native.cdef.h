@@ -5,7 +5,6 @@
  * software switches. engine_enter() loads a vcpu, runs it until something must be handled by
  * software, saves it, and says why it stopped: the shape of KVM_RUN.
  */
-
 /* Why engine_enter() came back, beyond the architecture's exit reasons (which are < 0x100). */
 enum {
     STOP_DEADLINE = 0x100,     /* the clock has reached `until` */
@@ -19,7 +18,6 @@ enum {
     STOP_WATCHPOINT = 0x107,   /* behind an instruction that touched memory */
     STOP_EXIT = 0x108,         /* an exit, as the record says, before its handler */
 };
-
 /* What the processor's VT-x allows (hwmodel/vmx/capabilities.py says it). Words in the layout of the MSRs. */
 enum { CONTROLS_PIN, CONTROLS_PRIMARY, CONTROLS_SECONDARY, CONTROLS_TERTIARY, CONTROLS_EXIT, CONTROLS_EXIT2, CONTROLS_ENTRY, CONTROL_WORDS };
 struct vmx_capabilities {
@@ -242,8 +240,10 @@ void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPI
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->operation, else ->reason */
-/* The same behind the instruction that exited: vcpu_skip_exit() first. */
+/* The same behind the instruction that exited: vcpu_skip_exit() first. engine_answer(): it answers a byte IN, known by its
+ * exit's qualification, itself: `value`, -1: no longer. Such exits count and cost. */
 uint64_t engine_skip_and_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
+void engine_answer(struct engine *engine, uint64_t qualification, int value);
 /* The checks of an entry, in the manual's order. Which one failed last, or -1; `skip` >= 0 leaves one out (make mutate). */
 void engine_set_capabilities(struct engine *engine, const struct vmx_capabilities *capabilities);
 int entry_check_count(void);

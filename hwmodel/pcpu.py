@@ -167,6 +167,13 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
 
         return enter
 
+    def answer(self, qualification: int, value: int) -> None:
+        """Let a byte IN, known by its exit's qualification, read `value` without asking; -1: ask.
+
+        Only where the way in skips what exited, and nothing traces exits. They count and cost.
+        """
+        lib.engine_answer(self._native, qualification, value)
+
     def exits_by_name(self) -> dict[str, int]:
         """Return how many exits the processor made, by the kernel's name of its reason."""
         counts = enumerate(ffi.unpack(lib.engine_exits_by_reason(self._native), lib.REASONS))

@@ -1,5 +1,6 @@
 """Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ from vmm.boot.memmap import ram_slots
 from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
 from vmm.config import Config, Mmu, Technique, Timing
+from vmm.devices.bus import port_key
+from vmm.devices.platform import LINE_STATUS, Board
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
@@ -103,6 +106,23 @@ def _shut_down(vm: "VM", reason: int) -> None:
     from vmm.domain import shut_down
 
     shut_down(vm, reason)
+
+
+def answer_polls(board: Board, memory: GuestMemory, pcpus: Sequence[Pcpu]) -> None:
+    """Let the engine answer reads of a serial port's line status, half the exits of a boot, itself.
+
+    Not where shadow tables are looked after at each exit.
+    """
+    if memory.shadow_base != memory.ram.size:
+        return
+    key = port_key(LINE_STATUS, reads=True)
+
+    def tell(value: int) -> None:
+        for pcpu in pcpus:
+            pcpu.answer(key, value)
+
+    board.serial.poll_changed = tell
+    tell(board.serial.poll_line(0))
 
 
 def domain_of(vm: "VM") -> "XenPv | None":

@@ -141,6 +141,7 @@ class VM:
             *(p.follow_clock for p in self.pcpus),
             *self.dialects.rate_changed,
         ]
+        start.answer_polls(board, self.memory, self.pcpus)
         board.backstage += [self.pager, self.governor, *self.dialects.events]
         return board
 

@@ -104,6 +104,8 @@ class Serial(LineOnly):
         self._thr_pending = self._timeout_pending = False
         self._timeout_at = 0  # cycle of the character timeout, 0 when none is running
         self._level: bool | None = None  # of the wire; None: not known
+        self._polled = -2  # what poll_line() returned when `poll_changed` last heard of it
+        self.poll_changed: Callable[[int], None] = _ignore
         self._readers = (
             *(self._read_data, self._read_ier, self._read_iir, lambda: self._lcr),
             *(lambda: self._mcr, self._read_lsr, self._read_msr, lambda: self._scr),
@@ -169,6 +171,7 @@ class Serial(LineOnly):
         """Take over what save() returned."""
         restore_fields(self, _SAVED, state)
         self._level = None
+        self._tell_poll()
 
     # Registers, in the order of their offsets.
 
@@ -315,11 +318,22 @@ class Serial(LineOnly):
             return Iir.MODEM_STATUS
         return Iir.NONE
 
+    def _tell_poll(self) -> None:
+        polled = self.poll_line(0)
+        if polled != self._polled:
+            self._polled = polled
+            self.poll_changed(polled)
+
     def _update(self) -> None:
+        self._tell_poll()
         level = self._mcr & _WIRED_IF == _OUT2 and self._cause() != Iir.NONE
         if level is not self._level:
             self._level = level
             self._irq(level)
+
+
+def _ignore(_polled: int) -> None:
+    """Nobody asks."""
 
 
 def _looped_lines(mcr: int) -> int:
