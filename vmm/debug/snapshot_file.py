@@ -63,6 +63,9 @@ def write(path: Path, checkpoint: Checkpoint, options: Mapping[str, Any], config
 
 
 def _replace(path: Path, data: bytes) -> None:
+    if path.exists() and not path.is_file():  # renaming would put a file in a device's place
+        raise UsageError(f"snapshot {str(path)!r} cannot be written: it is no regular file")
+    path = path.resolve()  # a link stays one
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:

@@ -1,6 +1,7 @@
 """A snapshot file: another process goes on as the run would have."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,12 @@ def test_what_is_no_snapshot_is_said_in_one_line(
     assert main(["snapshot", "save", "/nowhere/x", *options]) == 64
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert file.read_bytes() == whole
+
+
+def test_a_device_stays_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image, pipe = tmp_path / "guest.elf", tmp_path / "pipe"
+    image.write_bytes(elf64(WORK))
+    os.mkfifo(pipe)
+    assert main(["snapshot", "save", str(pipe), "--at", "exit:3", str(image)]) == 64
+    assert "no regular file" in capfd.readouterr().err
+    assert pipe.is_fifo()
