@@ -153,6 +153,8 @@ def _run(vm: "VM", recorder: "Recorder | None") -> "Result":
 
     driver, result = run_driven(vm)
     recorder.finish(vm, driver, result)
+    if recorder.failure:
+        print(f"ring1: --record: {recorder.failure}; the record is cut off", file=sys.stderr)
     return result
 
 

@@ -60,12 +60,18 @@ class Recorder:
             "format": FORMAT, "version": VERSION, "options": dict(options),
             "files": {str(path): digest_of(path) for path in files_of(config)},
         }  # fmt: skip
+        self.failure = ""
+        """Why the rest of the run is missing, if it is."""
         try:
-            self._file: Final[IO[str]] = path.open("w", encoding="ascii")
+            self._file: Final[IO[bytes]] = path.open("wb", buffering=0)
         except OSError as error:
-            words = (error.strerror or str(error)).lower()
-            raise UsageError(f"--record {str(path)!r} cannot be written: {words}") from None
-        self._write(head)
+            self.failure = (error.strerror or str(error)).lower()
+        else:
+            self._write(head)
+            if self.failure:
+                self._file.close()
+        if self.failure:
+            raise UsageError(f"--record {str(path)!r} cannot be written: {self.failure}")
         self.tape: Final = Tape()
         self.tape.written = self._note
 
@@ -81,8 +87,13 @@ class Recorder:
         )  # fmt: skip
 
     def _write(self, line: Any) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """Write a line; on a full disk no more of them, and the guest goes on."""
+        data = memoryview(f"{json.dumps(line)}\n".encode("ascii"))
+        try:
+            while data and not self.failure:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self.failure = (error.strerror or str(error)).lower()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,6 +1,8 @@
 """What came from the host comes again, at the very instruction; the host is not asked twice."""
 
+import resource
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from hwmodel.timing.clock import Clock
 from tests.images import OFF, elf64
 from vmm import VM
 from vmm.cli.main import main
+from vmm.config import Config
 from vmm.debug.driver import Driver, Goal
-from vmm.debug.recording import read_record, run_driven
+from vmm.debug.recording import Recorder, read_record, run_driven
 from vmm.debug.session import Session
 from vmm.errors import UsageError
 from vmm.host.sources import Descriptor, HostSources
@@ -246,3 +249,18 @@ def test_a_disk_that_would_change_is_refused(
     image.write_bytes(elf64(OFF))
     assert main(["run", "--record", str(tmp_path / "r"), "--disk", str(disk), str(image)]) == 64
     assert "add ,snapshot" in capsys.readouterr().err
+
+
+def test_a_record_that_finds_no_room(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "guest.elf"
+    image.write_bytes(elf64(OFF))
+    assert main(["run", "--record", "/dev/full", str(image)]) == 64
+    assert "no space left on device" in capfd.readouterr().err
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(Recorder(tmp_path / "r", {}, Config.of(image=image))) as recorder:
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "r").stat().st_size + 5, hard))
+        try:
+            recorder.tape.written(Entry(Kind.INPUT, (1, 1, 1), "serial", b"keys"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert recorder.failure == "file too large"
