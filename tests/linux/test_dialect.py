@@ -104,7 +104,7 @@ def test_linux_lives_with_memory_that_is_swapped_out(cloud: Boot, cpus: int) -> 
 def test_on_half_as_many_processors_paravirtual_spinlocks_spin_less(cloud: Boot) -> None:
     """Xen's credit scheduler; who waits for a lock sleeps, and steal time is what the host says."""
     job = (
-        "mkdir /tmp/d; s() { i=0; while [ $i -lt 20 ]; do : > /tmp/d/$1.$i; rm /tmp/d/$1.$i; "
+        "mkdir /d; s() { i=0; while [ $i -lt 20 ]; do : > /d/$1.$i; rm /d/$1.$i; "
         "i=$((i+1)); done; }; for p in 1 2 3 4; do s $p & done; wait; head -1 /proc/stat"
     )
     exits, steal = [], []
