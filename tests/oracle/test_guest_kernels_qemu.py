@@ -88,7 +88,8 @@ def test_rows_are_complete() -> None:
     folder = ROOT / "guest_kernel/tests"
     paths = [path.relative_to(folder) for path in folder.rglob("*.[cS]")]
     images = {"_".join(p.with_suffix("").parts) for p in paths if p.parts[0] not in ("asm", "xen")}
-    # xen: tests/guest/test_xen_guests.py. The host swaps pages out: test_kvm_faults.py. A victim: ring1 lab.
+    # The host swaps its pages out: tests/guest/test_kvm_faults.py. It needs a victim: ring1 lab.
+    # Xen's: tests/guest/test_xen_guests.py.
     sources = images - {"kvm_fault", "native_attack"}
     assert sources == {Path(row["image"]).stem for row in ROWS} - {"elf64"}
 
