@@ -33,6 +33,9 @@ class Engine:
     def drop(self, mfn: int, *, writable: bool) -> None:
         self.held[mfn] -= 1
 
+    def address(self, mfn: int) -> int:
+        return mfn * PAGE
+
 
 class World:
     """What a front end has to do with."""
