@@ -9,7 +9,6 @@ A second signal means that the first did not help: the process ends at once.
 import os
 import select
 import signal
-import socket
 import stat
 import threading
 import time
@@ -62,15 +61,13 @@ class Attendant:
 
     def __enter__(self) -> "Attendant":
         self._thread = threading.Thread(target=self._attend, name="attendant", daemon=True)
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._preload()
         for number in _SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup, or a script's background job: not ours to answer
             self._handlers[number] = signal.signal(number, _handled_by_thread)
-        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         if self.interactive:
             self._terminal = RawTerminal(_STDIN)
         if self._timeout is not None:
@@ -80,14 +77,14 @@ class Attendant:
 
     def __exit__(self, *_exception: object) -> None:
         self._closing = True
-        self._wake_write.send(b"\0")
+        os.write(self._wake_write, b"\0")
         self._thread.join()
         signal.set_wakeup_fd(-1)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._restore_terminal()
-        self._wake_read.close()
-        self._wake_write.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
         self._arrived.close()
 
     def poll(self) -> bytes:
@@ -116,13 +113,13 @@ class Attendant:
     def _attend(self) -> None:
         while not self._closing:
             room = not self._at_end and len(self._received) < _BUFFER
-            watched = [self._wake_read.fileno(), *([_STDIN] if room else [])]
+            watched = [self._wake_read, *([_STDIN] if room else [])]
             try:
                 ready, _, _ = select.select(watched, [], [], self._patience())
             except OSError:
                 self._at_end = True  # standard input was closed under us
                 continue
-            if self._wake_read.fileno() in ready:
+            if self._wake_read in ready:
                 self._take_signals()
             if _STDIN in ready:
                 self._take_input()
@@ -138,7 +135,7 @@ class Attendant:
         return min(waits, default=None)
 
     def _take_signals(self) -> None:
-        numbers = [number for number in self._wake_read.recv(64) if number in _SIGNALS]
+        numbers = [number for number in os.read(self._wake_read, 64) if number in _SIGNALS]
         for _number in numbers:
             self._signals += 1
             if self._signals > 1:
