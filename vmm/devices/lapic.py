@@ -30,7 +30,7 @@ from vmm.devices.lapic_registers import (
 from vmm.devices.lapic_timer import ApicTimer
 
 PAGE_SIZE = 4096
-_IRR = int(Reg.IRR)
+_IRR, _MODE, _XAPIC = int(Reg.IRR), int(Mode.X2APIC), int(Mode.XAPIC)
 
 
 class LocalApic:
@@ -115,7 +115,7 @@ class LocalApic:
 
     def covers(self, address: int) -> bool:
         """True if this processor's access to guest-physical `address` is to its local APIC."""
-        return address >> 12 == self.base >> 12 and self.base & Mode.X2APIC == Mode.XAPIC
+        return address >> 12 == self.base >> 12 and self.base & _MODE == _XAPIC
 
     def lint(self, pin: int, level: bool) -> None:
         """Drive LINT0 or LINT1; an ExtINT entry is polled, the others act on the rising edge."""
