@@ -6,7 +6,7 @@ The list lies in its memory: number, six arguments, room for the result, eight w
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import keystone
 
@@ -78,8 +78,27 @@ def linear(offset: int) -> int:
     return BASE + DATA + offset
 
 
-class CallGuest:
-    """A VM with the guest in it."""
+class ListGuest:
+    """A VM whose guest makes the calls of the list at LIST: a context manager."""
+
+    vm: VM
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.vm.close()
+
+    def make(self, calls: Sequence[bytes]) -> tuple[list[int], Result]:
+        """Make calls of eight words each; return what they returned, signed."""
+        self.vm.memory.write(LIST, b"".join(calls))
+        result = self.vm.run()
+        data = self.vm.memory.read(LIST, 64 * len(calls))
+        return [struct.unpack_from("<q", data, 64 * n + 56)[0] for n in range(len(calls))], result
+
+
+class CallGuest(ListGuest):
+    """The PV guest."""
 
     def __init__(self, count: int, **options: Any) -> None:
         source = _SOURCE.format(
@@ -92,12 +111,6 @@ class CallGuest:
         assert self.vm.domain is not None
         self.domain = self.vm.domain
         self.engine = self.domain.engine
-
-    def __enter__(self) -> "CallGuest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.vm.close()
 
     def put(self, offset: int, data: bytes) -> int:
         """Place data; return its linear address."""
@@ -115,10 +128,7 @@ class CallGuest:
 
     def run(self, calls: Sequence[Call]) -> tuple[list[int], Result]:
         """Make the calls; return what they returned, signed."""
-        self.vm.memory.write(LIST, b"".join(call.words() for call in calls))
-        result = self.vm.run()
-        data = self.vm.memory.read(LIST, 64 * len(calls))
-        return [struct.unpack_from("<q", data, 64 * n + 56)[0] for n in range(len(calls))], result
+        return self.make([call.words() for call in calls])
 
 
 def results(calls: Sequence[Call]) -> list[int]:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from tests.images import OFF, elf64
+from tests.vmm.pv.xen.calls import LIST, ListGuest
 from vmm import VM, Result
 from vmm.devices.lapic_registers import Reg
 from vmm.errors import UsageError
 from vmm.pv.xen.abi import Call, Errno
 
-LIST, DATA, PAGES, STUBS = 0x20_0000, 0x30_0000, 0x31_0000, 0x32_0000
+DATA, PAGES, STUBS = 0x30_0000, 0x31_0000, 0x32_0000
 SELF = 0x7FF0
 SOURCE = """
     mov ecx, 0x40000000
@@ -48,7 +49,7 @@ over:
 Number = tuple[int, ...]
 
 
-class Guest:
+class Guest(ListGuest):
     """Makes hypercalls through the page of stubs; data lie at DATA."""
 
     def __init__(self, count: int, **options: Any) -> None:
@@ -57,23 +58,13 @@ class Guest:
         self.vm = VM(elf64(code), dialects="xen", **given)
         self.xen: Any = self.vm.dialects["xen"]
 
-    def __enter__(self) -> "Guest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.vm.close()
-
     def put(self, offset: int, data: bytes) -> int:
         self.vm.memory.write(DATA + offset, data)
         return DATA + offset
 
     def run(self, calls: Sequence[Number]) -> tuple[list[int], Result]:
         """Make calls of (number, arguments...); return what they returned, signed."""
-        words = [struct.pack("<8Q", *call, *[0] * (8 - len(call))) for call in calls]
-        self.vm.memory.write(LIST, b"".join(words))
-        result = self.vm.run()
-        data = self.vm.memory.read(LIST, 64 * len(calls))
-        return [struct.unpack_from("<q", data, 64 * n + 56)[0] for n in range(len(calls))], result
+        return self.make([struct.pack("<8Q", *call, *[0] * (8 - len(call))) for call in calls])
 
 
 def physmap(space: int, index: int, gfn: int, domain: int = SELF) -> bytes:
