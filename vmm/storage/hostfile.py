@@ -143,8 +143,11 @@ def _behind(views: Views, done: int) -> list[memoryview]:
 
 
 def _cannot_open(path: Path, error: OSError, *, read_only: bool) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not read_only:
+    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    if forbidden and not read_only and os.access(path, os.R_OK, effective_ids=True):
         return f"--disk {path} cannot be written; add ,readonly or ,snapshot"
+    if forbidden:
+        return f"--disk {path} cannot be read; change its permissions (chmod)"
     if error.errno == errno.ENOENT:
         return f"--disk {path} does not exist; name a disk image"
     return f"--disk {path} cannot be opened ({error.strerror}); name a disk image"

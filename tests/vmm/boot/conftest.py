@@ -1,6 +1,7 @@
 """Images made by hand, byte by byte, from the specifications' own tables."""
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,11 +159,15 @@ class Forge:
         cmdline_size: Any = 2047,
         initrd_max: Any = 0x7FFFFFFF,
         relocatable: Any = 1,
+        release: Any = b"",
     ) -> Any:
-        """Linux, "The Linux/x86 Boot Protocol": boot sector, setup, code with the payload in it."""
+        """Linux, "The Linux/x86 Boot Protocol": boot sector, setup, code with the payload in it.
+
+        With a ``release``, such as b"6.1.0", "The Image Checksum" is in the last four bytes.
+        """
         image = bytearray((1 + sectors) * 512)
         body = code + payload
-        body += bytes(-len(body) % 16)
+        body += bytes(-(len(body) + 4) % 16 + 4)
         for at, form, value in (
             (0x1F1, "<B", sectors), (0x1F4, "<I", len(body) // 16), (0x1FE, "<H", 0xAA55),
             (0x200, "<H", 0x6AEB), (0x202, "<4s", b"HdrS"), (0x206, "<H", version),
@@ -170,9 +175,13 @@ class Forge:
             (0x230, "<I", align), (0x234, "<B", relocatable), (0x236, "<H", xloadflags),
             (0x238, "<I", cmdline_size), (0x248, "<I", len(code)), (0x24C, "<I", len(payload)),
             (0x258, "<Q", pref), (0x260, "<I", init_size),
+            (0x20E, "<H", 0x80 if release else 0), (0x280, "<16s", release),
         ):  # fmt: skip
             struct.pack_into(form, image, at, value)
-        return bytes(image) + body
+        whole = bytes(image) + body
+        return whole[:-4] + (
+            struct.pack("<I", zlib.crc32(whole[:-4]) ^ 0xFFFF_FFFF) if release else bytes(4)
+        )
 
     def kernel(self, relocations: Any = None, size: Any = 8192) -> Any:
         """A 64-bit kernel linked as Linux is, at 16 MiB, with the table of its relocations."""

@@ -4,6 +4,8 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,13 +133,38 @@ def test_a_missing_file_a_folder_and_a_forbidden_file_are_refused(tmp_path: Path
     for read_only in (False, True):
         with pytest.raises(UsageError, match=r"--disk .* (cannot be opened|not a regular file)"):
             open_image(tmp_path, read_only=read_only)
-    if os.geteuid():
-        path = tmp_path / "disk"
-        path.write_bytes(bytes(512))
-        path.chmod(0o400)
-        with pytest.raises(UsageError, match="readonly"):
-            open_image(path)
-        open_image(path, read_only=True).close()
+
+
+@pytest.fixture
+def folder_of_an_ordinary_user() -> Iterator[Path]:
+    """Root may open everything: be somebody else for a while."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        root = os.geteuid() == 0
+        if root:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_what_one_may_not_read_or_write_is_refused_with_the_remedy(
+    folder_of_an_ordinary_user: Path,
+) -> None:
+    path = folder_of_an_ordinary_user / "disk"
+    path.write_bytes(bytes(512))
+    path.chmod(0o400)
+    with pytest.raises(UsageError, match="cannot be written; add ,readonly or ,snapshot"):
+        open_image(path)
+    open_image(path, read_only=True).close()
+    open_image(path, snapshot=True).close()
+    path.chmod(0)
+    for read_only, snapshot in ((False, False), (True, False), (False, True)):
+        with pytest.raises(UsageError, match=r"cannot be read; change its permissions \(chmod\)"):
+            open_image(path, read_only=read_only, snapshot=snapshot)
 
 
 HEADS = {

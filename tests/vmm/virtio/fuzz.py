@@ -1,6 +1,6 @@
 """Hostile drivers: random accesses to a virtio device, its rings full of garbage.
 
-    python -m tests.vmm.virtio.fuzz [--sequences N] [--seed S] [--way pci|mmio|...]
+    python -m tests.vmm.virtio.fuzz [--sequences N] [--seed S] [--way pci|mmio|...] [--device D]
 
 A sequence resets the device, mostly sets it up as a driver does, and then writes to registers and
 rings whatever comes: descriptors that are nearly right, loops, addresses and lengths out of range,
@@ -12,17 +12,18 @@ import argparse
 import random
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.vmm.virtio.machine import BUSES, Machine, PciBus, VirtioBus
+from tests.vmm.virtio.machine import BUSES, Machine, PciBus
 from tests.vmm.virtio.rings import DriverMemory
-from vmm.virtio.device import VirtioDevice
+from tests.vmm.virtio.targets import NAMES, Target, targets
+from vmm.virtio.chain import Chain
 
 RAM = 1 << 16
 CANARY = 0xA5
 STEPS = 24
-MakeDevice = Callable[[Machine], VirtioDevice]
-Check = Callable[[Machine, VirtioBus], None]
 COMMON_FIELDS = (
     (0x00, 4), (0x04, 4), (0x08, 4), (0x0C, 4), (0x10, 2), (0x12, 2), (0x14, 1), (0x15, 1),
     (0x16, 2), (0x18, 2), (0x1A, 2), (0x1C, 2), (0x1E, 2), (0x20, 8), (0x20, 4), (0x24, 4),
@@ -33,10 +34,11 @@ COMMON_FIELDS = (
 class Fuzzer:
     """One device on one transport, and dice."""
 
-    def __init__(self, make: MakeDevice, way: str, seed: int) -> None:
+    def __init__(self, target: Target, way: str, seed: int) -> None:
         self.dice = random.Random(seed)
         self.machine = Machine(memory=DriverMemory(RAM))
-        self.device = make(self.machine)
+        self.target = target
+        self.device = target.make(self.machine)
         self.bus = BUSES[way](self.machine, self.device)
         self.ram = self.machine.memory.ram
         view = self.ram.ram.view
@@ -45,6 +47,16 @@ class Fuzzer:
         self.size, self.packed = 1, False
         self.avail: list[int] = []
         self.posted: list[int] = []
+        self.complaints = self.served = 0
+        for queue in self.device.queues:
+            queue.push = self._counted(queue.push)  # type: ignore[assignment, method-assign]
+
+    def _counted(self, push: Callable[[Chain, int], None]) -> Callable[[Chain, int], None]:
+        def counted(chain: Chain, written: int) -> None:
+            self.served += 1
+            push(chain, written)
+
+        return counted
 
     def sequence(self) -> None:
         """Reset, set up, disturb; then check that nothing outside was touched."""
@@ -57,6 +69,7 @@ class Fuzzer:
             self.settle()
         assert self.ram.ram.view[RAM:] == bytes([CANARY]) * (len(self.ram.ram.view) - RAM)
         assert len(self.machine.log) <= STEPS
+        self.complaints += len(self.machine.log)
 
     def set_up(self) -> None:
         """As a driver does, with something odd now and then."""
@@ -159,11 +172,14 @@ class Fuzzer:
     def descriptor(self, index: int, slot: int, place: int, count: int, *, sound: bool) -> None:
         dice, (descriptors, _, _) = self.dice, self.areas[index]
         last = place + 1 == count
-        gpa, size = self.address(), 16 if place == 0 else 1 if last else self.length()
+        gpa, size = self.address(), 1 if last and dice.random() < 0.7 else self.length()
         if place == 0:
-            header = struct.pack("<IIQ", dice.choice((0, 1, 4, 8, 11, 13, 99)), 0, self.sector())
+            header = self.target.header(dice)
+            size = len(header)
             self.poke(gpa, header)
         flags = (0 if last else 1) | (2 if last or (place and dice.random() < 0.5) else 0)
+        if dice.random() < 0.1:
+            flags ^= 2  # some queues take only what is written, others only what is read
         after = slot + 1
         if not sound and dice.random() < 0.5:
             flags ^= dice.choice((1, 2, 4, 4, 7, 0x8080))
@@ -177,9 +193,6 @@ class Fuzzer:
             wrapped = after % self.size if sound and self.size else after
             entry = struct.pack("<QIHH", gpa, size, flags, wrapped & 0xFFFF)
         self.poke(descriptors + 16 * slot, entry)
-
-    def sector(self) -> int:
-        return self.dice.choice((0, 1, 7, 1 << 11, (1 << 64) - 1, self.dice.getrandbits(12)))
 
     def garbage(self) -> None:
         """Random bytes in one of the areas."""
@@ -242,35 +255,37 @@ class Fuzzer:
             assert later is None or later > clock.now
 
 
-def run(make: MakeDevice, check: Check, way: str, seed: int, sequences: int) -> None:
+def run(target: Target, way: str, seed: int, sequences: int) -> Fuzzer:
     """Do `sequences` sequences; the device must work after every fiftieth."""
-    fuzzer = Fuzzer(make, way, seed)
+    fuzzer = Fuzzer(target, way, seed)
     for number in range(sequences):
         fuzzer.sequence()
         if number % 50 == 49:
             if isinstance(fuzzer.bus, PciBus):
                 fuzzer.bus.prepare()
             fuzzer.machine.memory.top = 0x1000
-            check(fuzzer.machine, fuzzer.bus)
+            target.check(fuzzer.machine, fuzzer.bus)
+    return fuzzer
 
 
 def main() -> None:
     """Fuzz every device that is known, on every transport."""
-    from tests.vmm.virtio.test_fuzz import DEVICES
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sequences", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--way", choices=list(BUSES), action="append")
-    parser.add_argument("--device", choices=list(DEVICES), action="append")
+    parser.add_argument("--device", choices=NAMES, action="append")
     options = parser.parse_args()
-    for name in options.device or DEVICES:
+    for name in options.device or NAMES:
         for way in options.way or BUSES:
-            make, check = DEVICES[name]
-            run(make, check, way, options.seed, options.sequences)
+            with tempfile.TemporaryDirectory() as folder:
+                target = targets(Path(folder))[name]
+                fuzzer = run(target, way, options.seed, options.sequences)
             sys.stdout.write(
-                f"{name} over {way}: {options.sequences} sequences, seed {options.seed}: sound\n"
+                f"{name} over {way}: {options.sequences} sequences, seed {options.seed}: sound, "
+                f"{fuzzer.complaints} complaints, {fuzzer.served} requests served\n"
             )
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ its ELF entry.
 from vmm.boot.elf import MAGIC, ElfImage, load_segments
 from vmm.boot.entry import LINUX_SELECTORS, long, protected
 from vmm.boot.layout import Layout
+from vmm.boot.linux.checksum import is_damaged
 from vmm.boot.linux.compression import format_of, unpack
 from vmm.boot.linux.header import SetupHeader, XLoadFlags, parse_header
 from vmm.boot.linux.initrd import Initrd, load_initrd
@@ -46,6 +47,11 @@ def _unpacked(data: bytes, header: SetupHeader) -> bytes:
     if compression is None or not header.is_64bit:
         return b""
     content = unpack(payload, compression)
+    if not compression.checked and is_damaged(data, header):
+        raise UsageError(
+            f"the bzImage with its {compression.name}-compressed kernel inside is damaged: "
+            "its checksum is wrong; copy it again"
+        )
     return content if content.startswith(MAGIC) else b""
 
 

@@ -35,6 +35,7 @@ class XLoadFlags(IntFlag):
 _FIELDS: Final = {
     "setup_sects": (0x1F1, "<B", 0x200, 0),
     "syssize": (0x1F4, "<I", 0x204, 0),
+    "kernel_version": (0x20E, "<H", 0x200, 0),
     "loadflags": (0x211, "<B", 0x200, 0),
     "code32_start": (0x214, "<I", 0x200, 0x100000),
     "initrd_addr_max": (0x22C, "<I", 0x203, 0x37FFFFFF),
@@ -57,6 +58,7 @@ class SetupHeader:
     version: int
     setup_sects: int
     syssize: int
+    kernel_version: int
     loadflags: int
     code32_start: int
     initrd_addr_max: int

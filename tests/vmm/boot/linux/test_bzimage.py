@@ -1,6 +1,7 @@
 """bzImages made by hand: the zero page read back as the boot protocol lays it out."""
 
 import struct
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -172,6 +173,39 @@ def test_a_damaged_payload(forge: Any, how: str) -> None:
         payload[:8] + payload[-4:],
     ):
         assert f"{how}-compressed kernel inside" in refused(forge.bzimage(damaged))
+
+
+@pytest.mark.parametrize("how", ["lz4", "lzma"])
+def test_a_changed_byte_is_noticed_without_a_checksum_of_the_payload(forge: Any, how: str) -> None:
+    """Kernels before 6.15 end with a checksum of the whole file."""
+    image = forge.bzimage(packed(forge.kernel() * 9, how), release=b"6.14.9")
+    assert plan(image, REQUEST).protocol == "linux64"
+    for at in range(0x440, len(image) - 24, 7):
+        damaged = bytearray(image)
+        damaged[at] ^= 0x10
+        assert "damaged" in refused(bytes(damaged))
+
+
+@pytest.mark.parametrize("release", [b"", b"6.15.0", b"7.0", b"unknown"])
+def test_without_a_checksum_none_is_asked_for(forge: Any, release: bytes) -> None:
+    image = bytearray(forge.bzimage(packed(forge.kernel(), "lz4"), release=release))
+    image[-1] ^= 1
+    assert plan(bytes(image), REQUEST).protocol == "linux64"
+
+
+def test_a_signature_leaves_the_checksum_right(forge: Any) -> None:
+    """As sbsign does: two fields of the PE header are filled in, a certificate is appended."""
+    code, pe = b"\xf4" * 0x240, 0x40
+    image = bytearray(forge.bzimage(packed(forge.kernel(), "lz4"), code=code, release=b"6.1"))
+    struct.pack_into("<2s58xI4s20xH", image, 0, b"MZ", pe, b"PE\0\0", 0x20B)
+    image[-4:] = struct.pack("<I", zlib.crc32(image[:-4]) ^ 0xFFFF_FFFF)
+    assert plan(bytes(image), REQUEST).protocol == "linux64"
+    struct.pack_into("<I", image, pe + 24 + 64, 0x1234)
+    struct.pack_into("<II", image, pe + 24 + 144, len(image), 1472)
+    signed = bytes(image) + bytes(1472)
+    assert plan(signed, REQUEST).protocol == "linux64"
+    image[0x300] ^= 1
+    assert "checksum" in refused(bytes(image))
 
 
 def test_a_truncated_file(forge: Any) -> None:
