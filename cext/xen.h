@@ -148,6 +148,7 @@ uint32_t xen_vpid(const struct engine *e);
 /* xen_tables.c */
 bool xen_fix_descriptor(uint64_t *descriptor);
 int64_t xen_set_gdt(struct engine *e, const uint64_t *a);
+int xen_load_gdt(struct engine *e, const uint64_t *frames, uint64_t entries);
 int64_t xen_set_ldt(struct engine *e, uint64_t base, uint64_t entries);
 int64_t xen_update_descriptor(struct engine *e, const uint64_t *a);
 void xen_load_tables(struct engine *e);

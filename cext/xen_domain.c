@@ -190,29 +190,28 @@ static void load_traps(struct xen_vcpu *own, const uint64_t *w)
     }
 }
 
-static int load_gdt(struct engine *e, const uint64_t *w)
+/* What arch_set_info_guest() asks of a 64-bit context (xen/arch/x86/domain.c). */
+static bool is_sound(const struct engine *e, const uint64_t *w)
 {
-    struct xen_vcpu *own = xen_current(e);
-    uint64_t pages = tables_for((uint32_t)w[CONTEXT_GDT_ENTRIES]), k = 0;
-    if (pages > XEN_RESERVED_GDT_PAGE)
-        return -EINVAL;
-    for (; k < pages; k++) {
-        int rc = xen_get_type(e, w[CONTEXT_GDT + k], FRAME_SEGMENTS);
-        if (rc)
-            return rc;
-        own->gdt_frames[k] = w[CONTEXT_GDT + k];
-        own->gdt_pages = k + 1;
-        set(e, xen_of(e)->windows, (e->vcpu->xen - 1) * XEN_TABLE_PAGES + k, own->gdt_frames[k], READ_ONLY);
-    }
-    return 0;
+    bool canonical = is_canonical(e, w[CONTEXT_REGS + REGS_RIP]) && is_canonical(e, w[CONTEXT_REGS + REGS_SP]) &&
+                     is_canonical(e, w[CONTEXT_KERNEL_SP]) && (!(uint32_t)w[CONTEXT_LDT + 1] || is_canonical(e, w[CONTEXT_LDT]));
+    for (int k = 0; k < 3; k++)
+        canonical = canonical && is_canonical(e, w[CONTEXT_CALLBACKS + k]) && is_canonical(e, w[CONTEXT_BASES + k]);
+    for (int k = 0; k < 256; k++)
+        canonical = canonical && is_canonical(e, w[CONTEXT_TRAPS + 2 * k + 1]);
+    return canonical && (uint32_t)w[CONTEXT_GDT_ENTRIES] <= XEN_GUEST_GDT_ENTRIES;
 }
 
-int xen_vcpu_context(struct engine *e, struct vcpu *v, const uint8_t *context)
+static void drop_roots(struct engine *e, struct xen_vcpu *own)
 {
-    uint64_t w[CONTEXT_WORDS];
-    struct xen_vcpu *own = &xen_of(e)->vcpu[v->xen - 1];
-    memcpy(w + 64, context + 512, sizeof w - 512);
-    uint64_t root = w[CONTEXT_CR + 3] >> 12, user = w[CONTEXT_CR + 1] >> 12;
+    if (own->user_cr3)
+        xen_put_type(e, own->user_cr3 >> 12);
+    xen_put_type(e, own->kernel_cr3 >> 12);
+    own->kernel_cr3 = own->user_cr3 = 0;
+}
+
+static int load_roots(struct engine *e, struct xen_vcpu *own, uint64_t root, uint64_t user)
+{
     if (xen_get_type(e, root, FRAME_L4))
         return -EINVAL;
     if (user && xen_get_type(e, user, FRAME_L4)) {
@@ -221,16 +220,33 @@ int xen_vcpu_context(struct engine *e, struct vcpu *v, const uint8_t *context)
     }
     own->kernel_cr3 = root << 12;
     own->user_cr3 = user << 12;
+    return 0;
+}
+
+/* All of it or nothing: a context that is refused holds no frame. */
+int xen_vcpu_context(struct engine *e, struct vcpu *v, const uint8_t *context)
+{
+    uint64_t w[CONTEXT_WORDS];
+    struct xen_vcpu *own = &xen_of(e)->vcpu[v->xen - 1];
+    memcpy(w + 64, context + 512, sizeof w - 512);
+    if (!is_sound(e, w) || load_roots(e, own, w[CONTEXT_CR + 3] >> 12, w[CONTEXT_CR + 1] >> 12))
+        return -EINVAL;
+    bool done = prepare(e, v, own->kernel_cr3) && !xen_load_gdt(e, w + CONTEXT_GDT, (uint32_t)w[CONTEXT_GDT_ENTRIES]);
+    if (done && xen_set_ldt(e, w[CONTEXT_LDT], (uint32_t)w[CONTEXT_LDT + 1])) {
+        xen_load_gdt(e, NULL, 0);
+        done = false;
+    }
+    if (!done) {
+        drop_roots(e, own);
+        return -EINVAL;
+    }
     own->kernel_ss = (uint16_t)w[CONTEXT_KERNEL_SS] | 3;
     own->kernel_sp = w[CONTEXT_KERNEL_SP];
     memcpy(own->callback, w + CONTEXT_CALLBACKS, 24);
     load_traps(own, w);
-    if (!prepare(e, v, root << 12))
-        return -EINVAL;
     load_registers(e, w);
-    int rc = load_gdt(e, w);
     save_guest(e);
-    return rc;
+    return 0;
 }
 
 void xen_set_up(struct engine *e, uint32_t vcpu, int up) { xen_of(e)->vcpu[vcpu].up = up; }

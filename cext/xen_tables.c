@@ -41,14 +41,11 @@ static void drop_gdt(struct engine *e, struct xen_vcpu *v)
     v->gdt_pages = 0;
 }
 
-int64_t xen_set_gdt(struct engine *e, const uint64_t *a)
+/* The old one stays where a frame cannot be one of a descriptor table. At most XEN_GUEST_GDT_ENTRIES. */
+int xen_load_gdt(struct engine *e, const uint64_t *frames, uint64_t entries)
 {
     struct xen_vcpu *v = xen_current(e);
-    uint64_t frames[XEN_RESERVED_GDT_PAGE], entries = (uint32_t)a[1], pages = (entries + 511) / 512, k = 0;
-    if (entries > XEN_GUEST_GDT_ENTRIES)
-        return -EINVAL;
-    if (xen_read(e, a[0], frames, pages * 8))
-        return -EFAULT;
+    uint64_t pages = (entries + 511) / 512, k = 0;
     while (k < pages && !xen_get_type(e, frames[k], FRAME_SEGMENTS))
         k++;
     if (k < pages) {
@@ -62,6 +59,16 @@ int64_t xen_set_gdt(struct engine *e, const uint64_t *a)
     for (k = 0; k < pages; k++)
         show(e, (unsigned)k, frames[k]);
     return 0;
+}
+
+int64_t xen_set_gdt(struct engine *e, const uint64_t *a)
+{
+    uint64_t frames[XEN_RESERVED_GDT_PAGE], entries = (uint32_t)a[1];
+    if (entries > XEN_GUEST_GDT_ENTRIES)
+        return -EINVAL;
+    if (xen_read(e, a[0], frames, (entries + 511) / 512 * 8))
+        return -EFAULT;
+    return xen_load_gdt(e, frames, entries);
 }
 
 /* ---- LDT: its pages are looked up once, when it is set ---- */

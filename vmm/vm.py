@@ -82,7 +82,7 @@ class VM:
         self.instruction_limit = self.config.max_instructions
         self._stop: Stop | None = None
         self.interrupted: str | None = None
-        self._woken = False
+        self._woken = self._closed = False
         self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
         self.peripherals: Final = Peripherals(
@@ -382,10 +382,13 @@ class VM:
 
     def digest(self) -> str:
         """SHA-256 over RAM, registers and device state, in hexadecimal."""
+        if self._closed:
+            raise UsageError("the VM is closed: take its digest before it is")
         return state.digest(self.memory, self.vcpus, self.board)
 
     def close(self) -> None:
         """Free the engine and the memory; write out and close the disks."""
+        self._closed = True
         self.peripherals.close()
         self.pcpus.close()
 

@@ -10,6 +10,7 @@ from vmm import VM
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "guest_kernel/tests/xen").glob("*.c"))
+CPUS = {"poll": 4}
 
 
 def test_there_are_enough() -> None:
@@ -21,7 +22,7 @@ def test_passes(name: str, images: Path) -> None:
     said = bytearray()
     with VM(
         images / f"xen_{name}.elf", technique="pv", memory="16M", serial_output=said.extend,
-        max_instructions=20_000_000, reboot=False,
+        max_instructions=20_000_000, reboot=False, cpus=CPUS.get(name, 1),
     ) as vm:  # fmt: skip
         result = vm.run()
         assert vm.domain is not None

@@ -5,9 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.linux.guests import PROMPT, Boot, Console
+from tests.linux.guests import Boot
 from tests.linux.test_boot import answers_a_nonce
 from tests.linux.test_devices import Receiver
 from vmm.host.sources import wait
@@ -43,38 +41,6 @@ def test_under_vtx_the_kernel_finds_xen_and_its_devices(generic: Boot, tmp_path:
     ):  # fmt: skip
         assert line in text, line
     assert receiver.data == data
-
-
-def run_to_the_prompt(generic: Boot, **options: Any) -> tuple[int, int, list[tuple[int, int]]]:
-    console = Console([])
-    with generic.vm(console, **PV, **options) as vm:
-        console.steps.append((PROMPT, lambda: vm.interrupt("interrupted")))
-        result = vm.run()
-        domain = vm.domain
-        assert domain is not None
-        found, first = domain.engine.audit()
-        assert not found, first
-        assert not domain.unknown
-        hashes = [(breach.rule, breach.address) for breach in domain.engine.breaches()]
-    assert not console.steps, console.text[-2000:]
-    return result.instructions, result.cycles, hashes
-
-
-@pytest.mark.slow
-def test_a_permuted_and_an_identity_machine_memory_take_the_same_instructions(
-    generic: Boot,
-) -> None:
-    permuted, identity = (run_to_the_prompt(generic, pv_identity=i) for i in (False, True))
-    assert permuted[:2] == identity[:2]
-    assert permuted[2] == identity[2] == []
-
-
-@pytest.mark.slow
-def test_four_processors_come_up_by_hypercalls(generic: Boot) -> None:
-    text, result = generic.say("nproc; grep -c '^processor' /proc/cpuinfo", **PV, cpus=4)
-    assert "\r\n4\r\n4\r\n" in text
-    assert "smp: Brought up 1 node, 4 CPUs" in text
-    assert (result.status, result.reason) == (0, "poweroff")
 
 
 def test_pv_disk_and_network(generic: Boot, tmp_path: Path) -> None:

@@ -258,3 +258,9 @@ def test_the_same_run_twice() -> None:
 def test_the_ledger_adds_up() -> None:
     result = run(f"mov ecx, 100; again: loop again; {OFF}")
     assert sum(result.ledger.values()) == result.cycles
+
+
+def test_a_closed_machine_has_no_digest() -> None:
+    result = run(OFF)
+    with pytest.raises(UsageError, match="closed"):
+        result.digest()

@@ -93,6 +93,7 @@ class XenPv:
         self.grants = GrantTable(self.shared, engine, layout.grants)
         self.store = Store()
         self.sched = SchedOp(self.ports, self.timers, self._out.shut_down, cpus)
+        self.ports.pollers = self.sched.pollers
         self.vcpu_op = VcpuOp(engine, self.cpus, self.timers, self.time, self.runstates)
         self.memory_op = MemoryOp(engine, self._memory, layout)
         self._operations: Mapping[int, Operation] = {
@@ -259,6 +260,7 @@ class XenPv:
             "grants": [self.grants.version, self.grants.frames], "p2m": self._memory.p2m.tobytes(),
             "store": self.store.save(), "ring": self.store_ring.save(), "typed": self.console.typed,
             "polled": [list(ports) for ports in self.sched.polled],
+            "timed_out": list(self.sched.timed_out),
             "initialised": sorted(self.vcpu_op.initialised), "owned": self.memory_op.owned,
         }  # fmt: skip
 
@@ -275,5 +277,6 @@ class XenPv:
         self.store_ring.restore(found["ring"])
         self.console.typed = found["typed"]
         self.sched.polled = [list(ports) for ports in found["polled"]]
+        self.sched.timed_out = list(found["timed_out"])
         self.vcpu_op.initialised = set(found["initialised"])
         self.memory_op.owned = found["owned"]

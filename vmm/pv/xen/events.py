@@ -62,6 +62,8 @@ class EventChannels:
         self.channels: dict[int, Channel] = {}
         self.listeners: dict[int, Listener] = {}
         """Back ends, by the guest's port: what a send there calls."""
+        self.pollers: Callable[[int], list[int]] = lambda _port: []
+        """The vCPUs that sleep until a port is pending."""
 
     def allocate(self, channel: Channel) -> int:
         """Bind the lowest free port; 0 if there is none."""
@@ -100,8 +102,8 @@ class EventChannels:
             return
         if not self._shared.test_bit(self._base + MASK, port):
             self._mark(port)
-        else:
-            self._wake(self.channels[port].vcpu)  # it may poll
+        for vcpu in self.pollers(port):
+            self._wake(vcpu)
 
     def _mark(self, port: int) -> None:
         vcpu = self.channels[port].vcpu

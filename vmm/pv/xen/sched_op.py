@@ -49,6 +49,8 @@ class SchedOp:
         self.polled: list[list[int]] = [[] for _ in range(vcpus)]
         """By vCPU the ports that it waits for; empty: it does not poll."""
         self.timed_out = [False] * vcpus
+        self.polls = 0
+        """How many made a vCPU sleep."""
 
     def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """Carry one out."""
@@ -76,22 +78,32 @@ class SchedOp:
             self.after = After.SLEEP
 
     def _poll(self, cpu: Caller, at: int) -> int:
+        """Sleep until a port is pending; in do_poll()'s order (xen/common/sched/core.c)."""
         ports, count, timeout = cpu.unpack(_POLL, at)
         if count > _POLL_MAX:
             return -Errno.INVAL
-        data = cpu.read(ports, 4 * count) if count else b""
-        wanted = [int.from_bytes(data[n : n + 4], "little") for n in range(0, 4 * count, 4)]
-        if any(port >= PORTS for port in wanted):
-            return -Errno.INVAL
-        if any(map(self._events.is_pending, wanted)):
+        if self._events.has_upcall(cpu.index):
             return 0
+        wanted: list[int] = []
+        for number in range(count):
+            port = int.from_bytes(cpu.read(ports + 4 * number, 4), "little")
+            if port >= PORTS:
+                return -Errno.INVAL
+            if self._events.is_pending(port):
+                return 0
+            wanted.append(port)
         if timeout and self._timers.is_past(timeout):
             return 0
+        self.polls += 1
         self.polled[cpu.index] = wanted or [-1]
         self.timed_out[cpu.index] = False
         self._timers.set_poll(cpu.index, timeout or None)
         self.after = After.SLEEP
         return 0
+
+    def pollers(self, port: int) -> list[int]:
+        """Return the vCPUs that wait for a port, whichever vCPU it is bound to."""
+        return [vcpu for vcpu, ports in enumerate(self.polled) if port in ports]
 
     def time_out(self, vcpu: int) -> None:
         """A poll has lasted long enough."""
