@@ -18,7 +18,7 @@ from hwmodel.arch import model
 from vmm.disks import Disk
 from vmm.errors import NotBuiltError, UsageError
 from vmm.frequency import frequency_plan
-from vmm.pv_options import refuse_for_pv
+from vmm.pv_options import StoreWrite, refuse_for_pv
 from vmm.schedule import PCPUS_MAX, SchedOptions, check_machine
 from vmm.trace_options import TraceFile
 
@@ -124,6 +124,7 @@ class Config:
     kernel_entry: KernelEntry = KernelEntry.AUTO
     kaslr: int | None = None
     pv_identity: bool = False
+    xenstore: tuple[StoreWrite, ...] = ()
     disks: tuple[Disk, ...] = ()
     net: tuple[Any, ...] = ()
     console: Console = Console.SERIAL
@@ -157,6 +158,10 @@ class Config:
     def has_xen_devices(self) -> bool:
         """Whether disks and network cards are Xen's PV devices beside a virtual PC."""
         return "xen" in self.dialects and bool(self.disks or self.net)
+
+    def has_toolstack(self) -> bool:
+        """Whether somebody works on the guest's xenstore beside it: back ends, or a plan."""
+        return bool(self.disks or self.net or self.xenstore)
 
     @classmethod
     def of(cls, **options: Any) -> "Config":
@@ -239,6 +244,8 @@ def _check_built(config: Config) -> None:
         refuse_for_pv(config)
     elif config.pv_identity:
         raise UsageError("--pv-identity is for --technique pv; leave it out")
+    elif config.xenstore and "xen" not in config.dialects:
+        raise UsageError("--xenstore is Xen's; give --technique pv or --dialect xen with it")
 
 
 def size_text(size: int) -> str:
@@ -312,6 +319,11 @@ def _disks(name: str, value: Any) -> Parsed:
     return {name: tuple(Disk.of(item) for item in items)}
 
 
+def _store_writes(name: str, value: Any) -> Parsed:
+    items = [value] if isinstance(value, str | StoreWrite) else value
+    return {name: tuple(StoreWrite.of(item) for item in items)}
+
+
 def _modules(name: str, value: Any) -> Parsed:
     items = [value] if isinstance(value, str | Path | Module) else value
     return {name: tuple(Module.of(item) for item in items)}
@@ -363,6 +375,7 @@ _PARSERS: dict[str, Callable[[str, Any], Parsed]] = {
     "memory": lambda name, value: {name: parse_size(value)},
     "initrds": _modules,
     "disks": _disks,
+    "xenstore": _store_writes,
     "net": _several,
     "console": _choice(Console),
     "channels": _several,

@@ -66,7 +66,7 @@ def make_domain(vm: "VM") -> XenPv:
     layout = layout_of(vm.memory.frames, config.cpus)
     domain = XenPv(machine, vm.pcpu, vm.memory, layout, out)
     vm.board.backstage.append(domain.timers)
-    if config.disks or config.net:
+    if config.has_toolstack():
         from vmm.xenback.plug import plug  # few runs need it
 
         plug(vm, domain)

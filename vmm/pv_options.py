@@ -1,6 +1,10 @@
-"""Which options go with `--technique pv`: a PV guest has no PC around it."""
+"""Options of Xen's: which go with `--technique pv`, as a PV guest has no PC around it; and
+`--xenstore PATH=VALUE[@TIME]`, what a toolstack writes for the guest to read.
+"""
 
-from typing import TYPE_CHECKING, Final
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from vmm.errors import UsageError
 
@@ -10,6 +14,32 @@ if TYPE_CHECKING:
 PV_CPUS_MAX: Final = 32
 """struct shared_info has room for so many."""
 _LEAST: Final = 8 << 20  # bytes of memory
+
+_TIMES: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+_WRITE: Final = re.compile(
+    r"([-/A-Za-z0-9_@:.$]{1,1000})=(.{0,1000}?)(?:@([0-9]{1,9})(ns|us|ms|s))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreWrite:
+    """One node of xenstore: a path, relative to the guest's own or absolute; the time in ns."""
+
+    path: str
+    value: str
+    ns: int = 0
+
+    @classmethod
+    def of(cls, text: Any) -> "StoreWrite":
+        """Read "control/shutdown=poweroff@2s". Raises UsageError."""
+        if isinstance(text, StoreWrite):
+            return text
+        found = _WRITE.fullmatch(str(text))
+        if not found or "//" in found[1] or found[1].endswith("/"):
+            raise UsageError(
+                f"--xenstore {text!r} is not PATH=VALUE[@TIME]; write control/shutdown=poweroff@2s"
+            )
+        return cls(found[1], found[2], int(found[3] or 0) * _TIMES[found[4] or "ns"])
 
 
 def refuse_for_pv(config: "Config") -> None:

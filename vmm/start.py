@@ -128,7 +128,7 @@ def answer_polls(board: Board, memory: GuestMemory, pcpus: Sequence[Pcpu]) -> No
 def domain_of(vm: "VM") -> "XenPv | None":
     """Return the Xen PV domain that the VM is to be, if it is to be one."""
     if vm.config.technique is not Technique.PV:
-        if vm.config.has_xen_devices():
+        if "xen" in vm.config.dialects and vm.config.has_toolstack():
             from vmm.xenback.plug import plug
 
             plug(vm, vm.dialects["xen"])

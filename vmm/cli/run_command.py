@@ -29,6 +29,10 @@ _CHANNEL = (
     "A port /dev/virtio-ports/NAME: listen=ADDRESS, connect=ADDRESS, file=PATH or null; may be "
     "repeated."
 )
+_XENSTORE = (
+    "Under Xen: a node of xenstore, written at a time of the guest's, as in "
+    "control/shutdown=poweroff@2s; may be repeated."
+)
 _BALLOON = (
     "A memory balloon of that size at first; options: stats=SECONDS, reporting=on|off, "
     "deflate-on-oom=on|off."
@@ -86,6 +90,9 @@ def run(
         bool,
         typer.Option("--pv-identity", help="Under pv: machine frames numbered as the guest's own."),
     ] = False,
+    xenstore: Annotated[
+        list[str] | None, _text("--xenstore", "PATH=VALUE[@TIME]", _XENSTORE)
+    ] = None,
     disk: Annotated[list[str] | None, _text("--disk", "F[,readonly]", _DISK)] = None,
     net: Annotated[list[str] | None, _text("--net", "user|socket[,...]", _NET)] = None,
     console: Annotated[

@@ -1,4 +1,6 @@
-"""Which back ends a domain has: one for each disk and each network card of the options."""
+"""Which back ends a domain has, one for each disk and each network card of the options; and the
+toolstack's plan for its store.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,3 +27,9 @@ def plug(vm: "VM", domain: Any) -> None:
         card = NetBackend(number, cable, mac, mtu, means, vm.clock, vm.board.reschedule)
         outside.plug_in(card, cable, vm.clock)
         vm.board.backstage.append(card)
+    if vm.config.xenstore:
+        from vmm.pv.xen.toolstack import Toolstack
+
+        toolstack = Toolstack(domain.store, vm.clock, vm.config.xenstore)
+        vm.peripherals.media.append(toolstack)
+        vm.board.backstage.append(toolstack)

@@ -140,6 +140,7 @@ class XenPv:
         )
         self.ports.listeners[CONSOLE_PORT] = self.console.kick
         self.ports.listeners[STORE_PORT] = self.store_ring.kick
+        self.grants.seed(start.console, start.store)
         seed(self.store, start.store, start.console, self._memory.frames, len(self.cpus))
         native = self.cpus[0].vmcs.native
         return self.engine.start(native, start.root, start.entry, start.stack, start.start_info)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OKAY, GENERAL_ERROR, BAD_DOMAIN, BAD_GNTREF = 0, -1, -2, -3
 PERMIT_ACCESS, READ_ONLY, READING, WRITING = 1, 1 << 2, 1 << 3, 1 << 4
 _TYPE_MASK: Final = 3
+CONSOLE_REFERENCE, STORE_REFERENCE, RESERVED = 0, 1, 8
 MAX_FRAMES: Final = 32
 STATUS_FRAMES: Final = 32  # behind them
 _ENTRY: Final = {1: Struct("<HHI"), 2: Struct("<HH4xQ")}
@@ -104,11 +105,29 @@ class GrantTable:
         if version not in _ENTRY:
             return -Errno.INVAL
         if version != self.version:
-            for number in range(self.frames):
-                self._shared.store((self._first + number) * PAGE, bytes(PAGE))
-        self.version = version
+            self._change_version(version)
         cpu.write(at, version.to_bytes(4, "little"))
         return 0
+
+    def _change_version(self, version: int) -> None:
+        """All entries are lost but the reserved ones (xen/common/grant_table.c)."""
+        kept = [self._entry(reference) for reference in range(RESERVED)]
+        for number in range(self.frames):
+            self._shared.store((self._first + number) * PAGE, bytes(PAGE))
+        self.version = version
+        for reference, entry in enumerate(kept):
+            place = self._place(reference)
+            assert place is not None
+            assert entry is not None
+            self._shared.store(place, _ENTRY[version].pack(*entry))
+
+    def seed(self, console: int, store: int) -> None:
+        """Grant the frames of console and xenstore to the first domain, as a toolstack does."""
+        for reference, frame in ((CONSOLE_REFERENCE, console), (STORE_REFERENCE, store)):
+            place = self._place(reference)
+            assert place is not None
+            layout = _ENTRY[self.version]
+            self._shared.store(place, layout.pack(PERMIT_ACCESS, BACKEND_DOMID, frame))
 
     def _get_status(self, cpu: Caller, at: int) -> int:
         count, domain, _, frames = cpu.unpack(_STATUS, at)
@@ -158,7 +177,7 @@ class GrantTable:
 
     def _place(self, reference: int) -> int | None:
         size = _ENTRY[self.version].size
-        if not 0 < reference * size < self.frames * PAGE:
+        if not 0 <= reference * size < self.frames * PAGE:
             return None
         return self._first * PAGE + reference * size
 

@@ -147,6 +147,7 @@ class XenHvm:
         self.ports.listeners[STORE_PORT] = self.store_ring.kick
         self.places.map(STORE, STORE_GFN)
         self.places.map(CONSOLE, CONSOLE_GFN)
+        self.grants.seed(CONSOLE_GFN, STORE_GFN)
         seed(self.store, STORE_GFN, CONSOLE_GFN, frames, self._machine.cpus)
         self.time.write_wall_clock()
 

@@ -1,0 +1,97 @@
+"""Other people's PV guests: Debian's GRUB for Xen, Mini-OS, the Xen Test Framework.
+
+The last two are in no package: RING1_MINIOS names the ELF of Mini-OS, RING1_XTF the built tree of
+the test framework; docs/XEN.md says how they are built.
+"""
+
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.linux.guests import PROMPT, Boot, Console, or_skip
+from vmm import VM
+from vmm.cli.packages import fetch
+
+MOST_INSTRUCTIONS = 20_000_000_000
+
+
+@pytest.fixture(scope="session")
+def grub() -> Path:
+    found = or_skip(lambda: fetch("grub-xen-host")) / "usr/lib/grub-xen/grub-x86_64-xen.bin"
+    assert found.is_file(), found
+    return found
+
+
+def tar_disk(path: Path, files: dict[str, bytes]) -> Path:
+    """A disk that holds a tar archive, which GRUB reads as a file system."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def run(image: Path, console: Console, **options: Any) -> Any:
+    given = {"memory": "64M", "max_instructions": MOST_INSTRUCTIONS, "timing": "cycle", **options}
+    with VM(
+        image, technique="pv", serial_output=console.write, poll_input=console.poll,
+        wait_idle=lambda *_: False, **given,
+    ) as vm:  # fmt: skip
+        result = vm.run()
+        assert vm.domain is not None
+        found, first = vm.domain.engine.audit()
+        assert not found, first
+        assert not vm.domain.unknown
+    return result
+
+
+def named(variable: str, what: str) -> Path:
+    """Return the file or folder that an environment variable names; skip with the reason."""
+    path = Path(os.environ.get(variable, ""))
+    if not os.environ.get(variable):
+        pytest.skip(f"{what} is in no package; {variable} names one that was built (docs/XEN.md)")
+    assert path.exists(), f"{variable}={path} is not there"
+    return path
+
+
+def test_grub_reads_a_pv_disk_and_is_typed_at(grub: Path, tmp_path: Path) -> None:
+    """Its configuration comes from xvda; then it talks on the PV console, and halts."""
+    disk = tar_disk(tmp_path / "disk", {"boot/grub/grub.cfg": b"echo nonce-$root-\nls\n"})
+    console = Console([(b"grub> ", b"echo typed-${root}-\n"), (b"grub> ", b"halt\n")])
+    result = run(grub, console, disks=str(disk))
+    assert (result.status, result.reason) == (0, "poweroff"), console.text
+    for text in ("nonce-xen/xvda-", "(memdisk) (proc) (xen/xvda)", "typed-xen/xvda-"):
+        assert text in console.text, text
+
+
+@pytest.mark.slow
+def test_grub_boots_linux_from_a_pv_disk(grub: Path, generic: Boot, tmp_path: Path) -> None:
+    """GRUB unpacks the kernel, makes its page tables and start_info, and leaves itself to it."""
+    files = {
+        "boot/grub/grub.cfg": b"linux /vmlinuz console=hvc0 cryptomgr.notests\n"
+        b"initrd /initrd.gz\nboot\n",
+        "vmlinuz": generic.kernel.image.read_bytes(), "initrd.gz": generic.initrd.read_bytes(),
+    }  # fmt: skip
+    disk = tar_disk(tmp_path / "disk", files)
+    lines = [f"echo $(({nonce} * {nonce}))\n".encode() for nonce in (8675309,)]
+    console = Console([(PROMPT, line) for line in (*lines, b"poweroff\n")])
+    result = run(grub, console, disks=str(disk), memory="512M")
+    assert (result.status, result.reason) == (0, "poweroff"), console.text[-2000:]
+    assert f"\r\n{8675309**2}\r\n" in console.text
+    assert "Hypervisor detected: Xen PV" in console.text
+
+
+def test_mini_os_reaches_its_banner_and_is_shut_down_by_xenstore() -> None:
+    image = named("RING1_MINIOS", "Mini-OS")
+    console = Console([])
+    result = run(image, console, xenstore="control/shutdown=poweroff@3s")
+    assert (result.status, result.reason) == (0, "poweroff"), console.text
+    assert "Xen Minimal OS (pv)!" in console.text
+    assert re.search(r"xenbus initialised on irq \d", console.text)
+    assert 3 <= result.cycles / 2.5e9 < 3.2  # of 2.5 GHz
