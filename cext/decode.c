@@ -96,6 +96,8 @@ static void translate(struct engine *e, struct insn *i, const cs_insn *c, int bi
     i->modrm_reg = (int8_t)((x->modrm >> 3 & 7) | (x->rex & 4) << 1);
     i->modrm_rm = (int8_t)((x->modrm & 7) | (x->rex & 1) << 3);
     take_operands(i, x);
+    if (bits == 64 && i->is_memory && i->seg < FS)     /* manual, "Segmentation in 64-Bit Mode": other prefixes are ignored */
+        i->seg = segment_number(X86_REG_INVALID, i->base);
     i->uses_stack = is_stack_instruction(c->id);
     i->sensitive = is_sensitive(e, c);
     i->useless_vex = has_useless_vex(e, c);

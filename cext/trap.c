@@ -4,6 +4,7 @@
  * instruction under the code hook, or a refused TLB fill. What the processor resolves alone is resolved here and the
  * guest goes on without leaving Unicorn's loop; what the VMCS controls ask for becomes an exit.
  */
+#include "xen.h"
 #include "refused.h"
 #include "defects.h"
 
@@ -284,6 +285,8 @@ static void dispatch(struct engine *e, uint32_t vector)
         finish_block(e);
     settle_block(e);
     uint64_t held = software ? e->debug.hits : 0;  /* by MOV SS: nothing else has hits before INT n */
+    if (unlikely(held) && is_xen(e))
+        e->debug.hits = held = 0;  /* it comes within Xen, which drops it (xen/arch/x86/traps.c, do_debug) */
     if (unlikely(e->debug.let_in) && vector != VECTOR_DB)
         debug_give_up(e);
     if (vector == TRAP_SENSITIVE)

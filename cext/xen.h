@@ -167,11 +167,13 @@ bool xen_has_upcall(struct engine *e);
 bool xen_upcall(struct engine *e);
 void xen_at_entry(struct engine *e);
 void xen_enter_kernel(struct engine *e, uint64_t rip, uint64_t rsp);
+void xen_show_flat(struct engine *e);
 
 /* xen_emulate.c */
 bool xen_privileged(struct engine *e, const struct insn *i, bool *known);
 bool xen_sensitive(struct engine *e, const struct insn *i, bool *known);
 bool xen_port_allowed(struct engine *e);
+bool xen_has_port_breakpoint(struct engine *e, uint64_t dr7);
 void xen_task_switched(struct engine *e, bool set);
 
 /* xen_ptwr.c */

@@ -123,7 +123,7 @@ static int64_t debug_register(struct engine *e, uint64_t number, uint64_t value,
         return (int64_t)*reg;
     if (number < 4 && (!fits_register(e, value) || is_in_hole(value, 8)))
         return -EPERM;
-    if (number >= 6 && value >> 32)
+    if (number >= 6 && (value >> 32 || (number == 7 && xen_has_port_breakpoint(e, value))))
         return -EPERM;
     *reg = number == 6 ? (value & 0xe00f) | 0xffff0ff0 : number == 7 ? (value & 0xffff03ff) | 0x400 : value;
     if (number != 6)
@@ -166,7 +166,7 @@ static int64_t call(struct engine *e, uint64_t number, const uint64_t *a)
     case CALLBACK_OP: return callback_op(e, (uint32_t)a[0], a[1]);
     case XEN_VERSION: return (uint32_t)a[0] ? FOR_SOFTWARE : VERSION_NUMBER;
     case VCPU_OP: return (uint32_t)a[0] != VCPUOP_IS_UP ? FOR_SOFTWARE : a[1] < x->vcpus ? x->vcpu[a[1]].up : -ENOENT;
-    case MULTICALL: case IRET: return -EINVAL;     /* within a multicall */
+    case MULTICALL: return -EINVAL;        /* within a multicall */
     default: return FOR_SOFTWARE;
     }
 }
@@ -182,9 +182,21 @@ static bool leave(struct engine *e, uint64_t number, const uint64_t *a, uint64_t
 
 /* ---- multicall: entries of op, result, six arguments ---- */
 
-enum progress { OVER, LEFT, AGAIN };
+enum progress { OVER, LEFT, AGAIN, GONE, CRASHED };
 
-static enum progress go_on(struct engine *e, int64_t *result)
+/* An iret within ends the list, and its result is what it put into RAX (xen/common/multicall.c, mc_exit). */
+static enum progress go_home(struct engine *e, uint64_t at, int64_t *result)
+{
+    xen_of(e)->counters.multicall_entries++;
+    if (!xen_hypercall_iret(e))
+        return CRASHED;
+    *result = (int64_t)e->core->regs[RAX];
+    xen_write(e, at + 8, result, 8);   /* if it can be */
+    return GONE;
+}
+
+/* `running`: the guest does, so that an iret can be carried out; else its SYSCALL is executed again for it. */
+static enum progress go_on(struct engine *e, int64_t *result, bool running)
 {
     struct xen_call *c = &xen_current(e)->call;
     uint64_t entry[ENTRY_WORDS];
@@ -197,6 +209,8 @@ static enum progress go_on(struct engine *e, int64_t *result)
             *result = -EFAULT;
             return OVER;
         }
+        if (entry[0] == IRET)
+            return running ? go_home(e, at, result) : AGAIN;
         int64_t rc = call(e, entry[0], entry + 2);
         if (rc == XEN_AGAIN)
             return AGAIN;
@@ -222,7 +236,7 @@ static enum progress multicall(struct engine *e, const uint64_t *a, int64_t *res
         c->index = 0;
         c->count = (uint32_t)a[1];
     }
-    enum progress p = go_on(e, result);
+    enum progress p = go_on(e, result, true);
     c->active = p == AGAIN ? 3 : p == LEFT ? 2 : 0;
     return p;
 }
@@ -241,6 +255,7 @@ static enum progress single(struct engine *e, uint64_t number, const uint64_t *a
 static bool finished(struct engine *e, const struct insn *i, int64_t result)
 {
     e->core->regs[RAX] = (uint64_t)result;
+    xen_show_flat(e);
     done(e, i);
     if (xen_has_upcall(e))
         return xen_upcall(e);
@@ -261,8 +276,11 @@ bool xen_syscall(struct engine *e, const struct insn *i)
     r[11] = guest_rflags(e);
     switch (number == MULTICALL ? multicall(e, a, &result) : single(e, number, a, &result)) {
     case OVER: return finished(e, i, result);
-    case AGAIN: return true;       /* RIP stays */
-    case LEFT: return instruction_exit(e, i, EXIT_VMCALL, xen_current(e)->call.number);
+    case AGAIN: case GONE: return true;        /* RIP stays, or is the frame's */
+    case CRASHED: return false;
+    case LEFT:
+        xen_show_flat(e);
+        return instruction_exit(e, i, EXIT_VMCALL, xen_current(e)->call.number);
     }
     return true;
 }
@@ -279,7 +297,7 @@ int xen_finish(struct engine *e, struct vcpu *vcpu, int64_t result)
         xen_of(e)->counters.multicall_entries++;
         int64_t entry = result;
         result = xen_write(e, c->list + c->index++ * ENTRY_WORDS * 8 + 8, &entry, 8);
-        enum progress p = result ? OVER : go_on(e, &result);
+        enum progress p = result ? OVER : go_on(e, &result, false);
         c->active = p == AGAIN ? 3 : p == LEFT ? 2 : 0;
         if (p != OVER) {
             save_guest(e);

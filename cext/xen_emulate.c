@@ -61,6 +61,15 @@ static bool write_cr(struct engine *e, int number, uint64_t value)
     }
 }
 
+/* One that is on, while CR4.DE says that there are none. */
+bool xen_has_port_breakpoint(struct engine *e, uint64_t dr7)
+{
+    for (unsigned n = 0; !(xen_current(e)->cr4 & CR4_DE) && n < 4; n++)
+        if (dr7 >> 2 * n & 3 && (dr7 >> (16 + 4 * n) & 3) == 2)
+            return true;
+    return false;
+}
+
 static bool move_debug(struct engine *e, const struct insn *i, bool writes)
 {
     struct vcpu *v = e->vcpu;
@@ -73,7 +82,8 @@ static bool move_debug(struct engine *e, const struct insn *i, bool writes)
         *reg = *own;
         return done(e, i);
     }
-    if ((number < 4 && (!fits_register(e, *reg) || is_in_hole(*reg, 8))) || (number >= 6 && *reg >> 32))
+    if ((number < 4 && (!fits_register(e, *reg) || is_in_hole(*reg, 8))) || (number >= 6 && *reg >> 32) ||
+        (number == 7 && xen_has_port_breakpoint(e, *reg)))
         return general_protection(e);
     *own = number == 6 ? (*reg & 0xe00f) | 0xffff0ff0 : number == 7 ? (*reg & 0xffff03ff) | 0x400 : *reg;
     debug_changed(e);
@@ -133,14 +143,12 @@ bool xen_privileged(struct engine *e, const struct insn *i, bool *known)
         return false;
     }
     xen_of(e)->counters.emulated++;
+    if ((i->id == X86_INS_CLI || i->id == X86_INS_STI) && !i->prefix_lock && has_iopl(e))
+        return done(e, i);         /* the flag that counts is the mask in memory */
     if (xen_current(e)->kernel && !i->prefix_lock) {
         if (is_move_of_register(i))
             return move(e, i);
         switch (i->id) {
-        case X86_INS_CLI: case X86_INS_STI:        /* the real flag is the mask in memory */
-            if (!has_iopl(e))
-                break;
-            return done(e, i);
         case X86_INS_CLTS: xen_task_switched(e, false); return done(e, i);
         case X86_INS_RDMSR: case X86_INS_WRMSR: return access_msr(e, i);
         case X86_INS_INVLPG: xen_flush_page(e, operand_address(e, i)); return done(e, i);
@@ -223,7 +231,9 @@ static bool load_ss(struct engine *e, const struct insn *i)
     if (!is_writable(d.high) || dpl_of(d.high) != 3 || !(d.high & DESC_P))
         return selector_fault(e, FAULT_GP, selector, 0);
     e->core->segs[SS].selector = selector;
-    return done(e, i);
+    done(e, i);
+    block_events_for_one_instruction(e, true);
+    return true;
 }
 
 /* Instructions under the code hook. *known = false: as on any processor. */

@@ -38,6 +38,14 @@ static void set_flat(struct engine *e, uint16_t cs, uint16_t ss, int cpl, bool w
     set_segment(e, CS, cs, 0, 0xffffffff, CODE_FLAGS | dpl | (wide ? DESC_L : DESC_B));
 }
 
+/* Whatever selectors the kernel had: a hypercall comes back by SYSRET. */
+void xen_show_flat(struct engine *e)
+{
+    const struct core *c = e->core;
+    if (unlikely(c->segs[CS].selector != FLAT_CS64 || c->segs[SS].selector != FLAT_SS))
+        set_flat(e, FLAT_CS64, FLAT_SS, 1, true);
+}
+
 static void toggle(struct engine *e)
 {
     struct xen_vcpu *v = xen_current(e);

@@ -158,6 +158,9 @@ def test_page_fault_error_code_masks(bare: Make) -> None:
         ("int 0x21", 13, 0x21 * 8 + 2, HARDWARE),
         ("mov rax, 0x8000000000000000; mov rax, [rax]", 13, 0, HARDWARE),
         ("mov rbp, 0x8000000000000000; mov rax, [rbp]", 12, 0, HARDWARE),
+        # the manual, "Segment Overrides": other prefixes than those of FS and GS are ignored
+        ("mov rax, 0x8000000000000000; .byte 0x36; mov rax, [rax]", 13, 0, HARDWARE),
+        ("mov rbp, 0x8000000000000000; .byte 0x3e; mov rax, [rbp]", 12, 0, HARDWARE),
         ("int3", 3, None, SOFTWARE),
         (".byte 0xf1", 1, None, 5 << 8),
     ],

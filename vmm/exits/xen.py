@@ -20,7 +20,7 @@ _GP: Final = 13
 _LOW: Final = 0xFFFF_FFFF
 _READ: Final = {
     Msr.IA32_APICBASE: 0xFEE0_0900, Msr.IA32_MISC_ENABLE: 1, Msr.IA32_CR_PAT: 0x0501_0004_0007_0406,
-    Msr.EFER: 0xD01, Msr.IA32_PLATFORM_ID: 0, Msr.IA32_UCODE_REV: 0,
+    Msr.EFER: 0xD01, Msr.IA32_PLATFORM_ID: 0, Msr.IA32_UCODE_REV: 0, Msr.IA32_DEBUGCTLMSR: 0,
 }  # fmt: skip
 """What Xen lets a PV guest read (xen/arch/x86/pv/emul-priv-op.c); its PAT is Xen's own."""
 _IGNORED: Final = frozenset({*_READ, Msr.IA32_TSC})
