@@ -12,6 +12,7 @@ from rich.table import Table
 from vmm.cli.benchmarks import (
     cases,
     costs,
+    devices,
     linux,
     loop,
     repeat,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Section] = {
     "tests": cases.measure,
     "startup": lambda runs, _percent: startup.measure(runs),
     "linux": lambda runs, _percent: linux.measure(runs),
+    "devices": lambda runs, _percent: devices.measure(runs),
     "repeat": lambda _runs, _percent: repeat.measure(),
 }
 PEERS = ("qemu", "unicorn")
@@ -129,9 +131,9 @@ def _figure(value: float | None) -> str:
 
 
 def _reach(row: Row) -> str:
-    """The bounds in words: "0.9 of qemu (<= 1): yes"."""
+    """The bounds in words: "0.9 qemu <= 1: yes"."""
     return "\n".join(
-        f"{_figure(bound.value)} {bound.name} <= {bound.limit:g}: "
+        f"{_figure(bound.value)} {bound.name} {'>=' if bound.at_least else '<='} {bound.limit:g}: "
         + ("yes" if bound.met else "[bold red]no[/]")
         for bound in row.bounds
     )

@@ -1,10 +1,12 @@
 """`ring1 bench`: marks are read, bad options refused, rows complete."""
 
 import json
+import sys
 
 import pytest
 
 from vmm.cli.bench import bench
+from vmm.cli.benchmarks.machines import seconds_at
 from vmm.cli.benchmarks.marks import MarkReader
 from vmm.cli.benchmarks.row import Bound, Row, middle
 from vmm.errors import UsageError
@@ -28,6 +30,20 @@ def test_the_median_of_each_name_that_every_run_has() -> None:
 def test_a_bound_is_met_up_to_its_limit() -> None:
     row = Row("cost", "x", "us", 2.5, bounds=(Bound("us", 2.5, 2.5), Bound("us", 2.6, 2.5)))
     assert [bound["met"] for bound in row.as_dict()["bounds"]] == [True, False]
+    assert [Bound("MiB/s", rate, 50, at_least=True).met for rate in (49.9, 50, 90)] == [
+        False, True, True,
+    ]  # fmt: skip
+
+
+def test_processor_time_at_each_word() -> None:
+    """A program that works between two words, and waits before the first and after the second."""
+    work = "import time; {} time.sleep(0.3); print('ONE-TWO', flush=True); {} print('-THREE')"
+    burn = "[hash(str(n)) for n in range(400_000)];"
+    marks = [b"ONE", b"TWO", b"-THREE", b"never"]
+    for before, after in (("", burn), (burn, "")):
+        one, two, three = seconds_at([sys.executable, "-c", work.format(before, after)], marks)
+        assert one == pytest.approx(two, abs=0.01)
+        assert three - two > one if after else one > 5 * (three - two)
 
 
 @pytest.mark.parametrize("words", [["--runs", "0"], ["--only", "nothing"], ["--what"]])

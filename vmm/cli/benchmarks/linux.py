@@ -4,14 +4,11 @@ Processor time of the whole process, start included, when the shell has written 
 package cannot be had there is no row.
 """
 
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vmm.cli.benchmarks.machines import QEMU, qemu_missing
+from vmm.cli.benchmarks.machines import QEMU, qemu_missing, seconds_at
 from vmm.cli.benchmarks.row import Bound, Row, middle
 
 _MARKER = b"AT-THE-SHELL"
@@ -25,7 +22,7 @@ def measure(runs: int) -> list[Row]:
 
     with TemporaryDirectory() as folder:
         try:
-            files = _files(Path(folder))
+            files = kernel_and_initrd(Path(folder), f"echo {_MARKER.decode()}\n")
         except PackageError as error:
             sys.stderr.write(f"ring1: no figures for Linux: {error}\n")
             return []
@@ -36,8 +33,8 @@ def measure(runs: int) -> list[Row]:
     return [_row(timing, middle(rounds)) for timing in _LIMITS]
 
 
-def _files(folder: Path) -> tuple[Path, Path]:
-    """The ELF inside the kernel's image, and an initrd whose shell says so and waits."""
+def kernel_and_initrd(folder: Path, script: str) -> tuple[Path, Path]:
+    """Write the ELF inside the kernel's image, and an initrd whose shell runs ``script``."""
     from vmm.boot.linux.bzimage import kernel_inside
     from vmm.cli.demo import initramfs
     from vmm.cli.initramfs import script_archive
@@ -46,7 +43,7 @@ def _files(folder: Path) -> tuple[Path, Path]:
     kernel = fetch_kernel(Flavour.CLOUD)
     image, initrd = folder / "vmlinux", folder / "initrd"
     image.write_bytes(kernel_inside(kernel.image.read_bytes()))
-    initrd.write_bytes(initramfs(kernel) + script_archive(f"echo {_MARKER.decode()}\n"))
+    initrd.write_bytes(initramfs(kernel) + script_archive(script))
     return image, initrd
 
 
@@ -67,18 +64,7 @@ def _programs(image: Path, initrd: Path) -> dict[str, list[str]]:
 
 def _seconds(words: list[str]) -> float:
     """Run until the marker is said; processor seconds of the process by then."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    said = b""
-    with subprocess.Popen(
-        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        while _MARKER not in said and (data := os.read(process.stdout.fileno(), 4096)):
-            said = said[-64:] + data
-        seconds = time.clock_gettime((~process.pid << 3) | 2) if _MARKER in said else float("nan")
-        process.kill()
-    return seconds
+    return next(iter(seconds_at(words, [_MARKER])), float("nan"))
 
 
 def _row(timing: str, seconds: dict[str, float]) -> Row:

@@ -7,16 +7,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`value` is a ratio or the figure itself; it should be at most `limit`."""
+    """`value` is a ratio or the figure itself; it should be at most `limit`, or at least."""
 
     name: str
     value: float
     limit: float
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether it is reached."""
-        return self.value <= self.limit
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
