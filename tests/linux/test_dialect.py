@@ -1,5 +1,6 @@
 """What Linux makes of KVM's dialect: detection, clock, several processors, memory swapped out."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from hwmodel.vmx.exit import Exit
 from tests.linux.guests import PROMPT, Boot, Console
+from vmm.pv.kvm.features import BUILT
 
 TOLD = "dmesg; cat /sys/devices/system/clocksource/clocksource0/current_clocksource"
 EOI = 0x80B  # x2APIC
@@ -53,6 +55,35 @@ def test_features_go_one_by_one(cloud: Boot) -> None:
     for gone in ("setup pv remote TLB flush", "setup PV IPIs", "setup PV sched yield"):
         assert gone not in text, gone
     assert "PV spinlocks disabled, no host support" in text
+
+
+GONE = {
+    "steal_time": ("setup pv remote TLB flush", "setup PV sched yield"),
+    "pv_tlb_flush": ("setup pv remote TLB flush",),
+    "pv_sched_yield": ("setup PV sched yield",),
+    "pv_send_ipi": ("setup PV IPIs",),
+    "pv_unhalt": ("PV spinlocks enabled",),
+    "clocksource2": ("msrs 4b564d01 and 4b564d00",),
+}
+"""What Linux (arch/x86/kernel/kvm.c, kvmclock.c) no longer says without a feature."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(feature.name.lower() for feature in BUILT))
+def test_linux_does_without_each_feature(cloud: Boot, name: str) -> None:
+    text, result = cloud.say(
+        TOLD, "for n in 1 2 3 4; do seq 1 200 | sha256sum & done; wait",
+        cpus=4, dialects=f"kvm,-{name}",
+    )  # fmt: skip
+    assert result.reason == "poweroff"
+    assert (
+        text.count(hashlib.sha256("".join(f"{n}\n" for n in range(1, 201)).encode()).hexdigest())
+        == 4
+    )
+    assert "\nkvm-clock\r\n" in text
+    assert [line for line in GONE.get(name, ()) if line in text] == []
+    for word in ("WARNING", "unchecked MSR", "Call Trace", "BUG:", "Oops"):
+        assert word not in text, word
 
 
 def ends_of_interrupts(cloud: Boot, dialects: str) -> int:

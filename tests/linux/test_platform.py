@@ -1,5 +1,6 @@
 """What Linux finds of the board, and whether it complains; ways to end and to start again."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,37 @@ def test_processors_go_and_come_back(cloud: Boot) -> None:
     )  # fmt: skip
     assert re.findall(r"^now (\d)", text, re.MULTILINE) == ["3", "2", "3", "4"]
     assert result.reason == "poweroff"
+
+
+ON_EACH = """\
+for n in $(seq 0 15); do
+    taskset $(printf %x $((1 << n))) sh -c \
+        'seq 1 3000 | sha256sum; set -- $(cat /proc/self/stat); shift 38; echo ran on $1.' &
+done; wait; nproc"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ways",
+    [{}, {"wakeup": "mailbox"}, {"timing": "cycle"}, {"pcpus": 3}],
+    ids=["init-sipi", "mailbox", "cycle", "three-physical"],
+)
+def test_sixteen_processors_work_the_same_twice(cloud: Boot, ways: dict[str, Any]) -> None:
+    seen = []
+    limits = {"max_instructions": None, "max_cycles": 60_000_000_000}
+    digest = hashlib.sha256("".join(f"{n}\n" for n in range(1, 3001)).encode()).hexdigest()
+    for _ in range(2):
+        console = Console([(PROMPT, f"{ON_EACH}\n".encode()), (PROMPT, b"poweroff\n")])
+        with cloud.vm(console, cmdline=QUICK, cpus=16, **ways, **limits) as vm:
+            result = vm.run()
+            seen.append((result.instructions, result.exits, vm.digest(), console.text))
+        assert result.reason == "poweroff"
+    text = console.text
+    assert "smp: Brought up 1 node, 16 CPUs" in text
+    assert sorted(map(int, re.findall(r"^ran on (\d+)\.", text, re.MULTILINE))) == [*range(16)]
+    assert text.count(digest) == 16
+    assert "\n16\r" in text
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.slow

@@ -57,7 +57,10 @@ class TestChoice:
     def test_each_feature_can_be_switched_off(self, feature: Feature) -> None:
         _, dialect, _ = kvm(f"-{feature.name.lower()}")
         word = dialect.leaves(0x40000000)[0x40000001].eax
-        assert word == Offer().feature_word() & ~(1 << feature)
+        without = Offer().feature_word() & ~(1 << feature)
+        if feature is Feature.ASYNC_PF:  # Linux asks for the other only, and uses the MSRs of both
+            without &= ~(1 << Feature.ASYNC_PF_INT)
+        assert word == without
 
     def test_off_means_no_register_and_no_call(self) -> None:
         _, dialect, cpu = kvm("-steal_time", "-pv_eoi", "-pv_send_ipi", "-clocksource")

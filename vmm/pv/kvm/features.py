@@ -24,6 +24,8 @@ BUILT: Final = frozenset(
     }
 )
 """What is offered unless it is switched off."""
+_NEEDS: Final = {Feature.ASYNC_PF_INT: Feature.ASYNC_PF}
+"""What makes no sense alone: Linux looks at the first and then uses the second's registers too."""
 _BY_NAME: Final = {feature.name.lower(): feature for feature in sorted(BUILT)}
 _HINTS: Final = {hint.name.lower(): hint for hint in Hint}
 
@@ -48,6 +50,7 @@ class Offer:
             else:
                 known = ", ".join([*_BY_NAME, *_HINTS])
                 raise UsageError(f"--dialect {change!r}: kvm has no {name!r}; it has {known}")
+        features -= {feature for feature, needed in _NEEDS.items() if needed not in features}
         return cls(frozenset(features), frozenset(hints))
 
     def __contains__(self, feature: Feature) -> bool:
