@@ -82,9 +82,9 @@ def test_sixteen_processors_work_the_same_twice(cloud: Boot, ways: dict[str, Any
         console = Console([(PROMPT, f"{ON_EACH}\n".encode()), (PROMPT, b"poweroff\n")])
         with cloud.vm(console, cmdline=QUICK, cpus=16, **ways, **limits) as vm:
             result = vm.run()
-            seen.append((result.instructions, result.exits, vm.digest(), console.text))
+            seen.append((console.text, result.instructions, result.exits, vm.digest()))
         assert result.reason == "poweroff"
-    text = console.text
+    text, *_ = seen[0]
     assert "smp: Brought up 1 node, 16 CPUs" in text
     assert sorted(map(int, re.findall(r"^ran on (\d+)\.", text, re.MULTILINE))) == [*range(16)]
     assert text.count(digest) == 16
