@@ -28,6 +28,7 @@ const char *engine_message(const struct engine *e) { return e ? e->message : "ou
 static bool allocate(struct engine *e)
 {
     uint64_t pages = e->ram_size >> 12;
+    e->port_work.reads = e->port_work.writes = NO_PORT;
     e->pages = calloc(pages, sizeof *e->pages);
     e->dirty = calloc((pages + 63) / 64, sizeof *e->dirty);
     e->decoded = calloc(1, decoded_size());
@@ -329,28 +330,4 @@ uint64_t engine_enter(struct engine *e, struct vcpu *v, uint64_t until, struct e
     v->pause_seen &= v->paused;
     *record = e->exit;
     return unlikely(stops_at_exit(e)) ? STOP_EXIT : exit_code(record);
-}
-
-/* While exits are traced software sees them all. */
-void engine_answer(struct engine *e, uint64_t qualification, int value)
-{
-    e->answers = value >= 0;
-    e->answered = qualification;
-    e->answer = (uint8_t)value;
-}
-
-static bool is_answered(const struct engine *e, const struct exit_record *record)
-{
-    return e->answers && record->qualification == e->answered && !e->tracer;
-}
-
-uint64_t engine_skip_and_enter(struct engine *e, struct vcpu *v, uint64_t until, struct exit_record *record)
-{
-    for (;;) {
-        vcpu_skip_exit(v);
-        uint64_t code = engine_enter(e, v, until, record);
-        if (likely(code != EXIT_IO_INSTRUCTION || !is_answered(e, record)) || record->cycles >= until)
-            return code;
-        v->gpr[RAX] = (v->gpr[RAX] & ~0xffull) | e->answer;
-    }
 }

@@ -38,6 +38,7 @@
 
 #include "binding.h"
 #include "native.cdef.h"
+#include "port.cdef.h"
 #include "xen.cdef.h"
 #include "vmcs_fields.h"
 

@@ -240,10 +240,6 @@ void engine_invalidate_page(struct engine *engine, uint64_t linear);   /* INVVPI
 
 /* Run `vcpu` until an exit, or until the engine's clock reads `until` cycles, exactly. */
 uint64_t engine_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);   /* record->operation, else ->reason */
-/* The same behind the instruction that exited: vcpu_skip_exit() first. engine_answer(): it answers a byte IN, known by its
- * exit's qualification, itself: `value`, -1: no longer. Such exits count and cost. */
-uint64_t engine_skip_and_enter(struct engine *engine, struct vcpu *vcpu, uint64_t until, struct exit_record *record);
-void engine_answer(struct engine *engine, uint64_t qualification, int value);
 /* The checks of an entry, in the manual's order. Which one failed last, or -1; `skip` >= 0 leaves one out (make mutate). */
 void engine_set_capabilities(struct engine *engine, const struct vmx_capabilities *capabilities);
 int entry_check_count(void);

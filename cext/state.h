@@ -154,9 +154,7 @@ struct engine {
     bool check_always;
     struct exit_record exit;
     bool exit_ready;
-    uint64_t answered;             /* the IN that is answered here: engine_answer() */
-    bool answers;
-    uint8_t answer;
+    struct port_work port_work;    /* what is done about port I/O here: portwork.c */
     struct tracer *tracer;         /* trace.c; NULL: nobody looks */
     struct xen *xen;               /* xen.h: the PV domain that its virtual CPUs make up; NULL: none */
     struct engine_counters counters;

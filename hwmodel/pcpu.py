@@ -16,6 +16,7 @@ from hwmodel.cpu.joined import OneOfSeveral
 from hwmodel.cpu.media import MediaRegisters
 from hwmodel.cpu.pace import Pace
 from hwmodel.cpu.pins import Pins
+from hwmodel.cpu.portwork import SAID, PortWork
 from hwmodel.cpu.unicorn import ffi, lib
 from hwmodel.mem.fault import Fault
 from hwmodel.mem.native import counts_of, paging_model
@@ -56,6 +57,7 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
             raise EngineError(message)
         self.set_capabilities(capabilities or Capabilities.implemented())
         self.pace: Final = Pace(self._native)
+        self.ports: Final = PortWork(self._native)
         self._record: Final = ffi.new("struct exit_record *")
         self._exit: Final = Exit(self._record)
         self._entered: Final[dict[int, Vmcs]] = {}
@@ -158,21 +160,17 @@ class Pcpu(MediaRegisters, Pins, OneOfSeveral):
         self._entered[id(vmcs)] = vmcs
         function = lib.engine_skip_and_enter if skips else lib.engine_enter
         native = partial(function, self._native, vmcs.native)
-        record, vmexit, clock = self._record, self._exit, self.clock
+        record, vmexit, clock, pass_on = self._record, self._exit, self.clock, self.ports.pass_on
 
         def enter(until: int) -> Exit:
-            vmexit.reason = native(until, record) & 0xFFFF
+            code = native(until, record)
+            if code >= SAID:
+                pass_on()
+            vmexit.reason = code & 0xFFFF
             clock.now = record.cycles
             return vmexit
 
         return enter
-
-    def answer(self, qualification: int, value: int) -> None:
-        """Let a byte IN, known by its exit's qualification, read `value` without asking; -1: ask.
-
-        Only where the way in skips what exited, and nothing traces exits. They count and cost.
-        """
-        lib.engine_answer(self._native, qualification, value)
 
     def exits_by_name(self) -> dict[str, int]:
         """Return how many exits the processor made, by the kernel's name of its reason."""

@@ -1,6 +1,5 @@
 """Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ from vmm.boot.plan import BootPlan, Mode, StartState
 from vmm.boot.wakeup import wakeup_state
 from vmm.config import Config, Mmu, Technique, Timing
 from vmm.devices.bus import port_key
-from vmm.devices.platform import LINE_STATUS, Board
+from vmm.devices.platform import LINE_STATUS, SERIAL_DATA
 from vmm.devices.rtc import DEFAULT_EPOCH
 from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
@@ -108,21 +107,39 @@ def _shut_down(vm: "VM", reason: int) -> None:
     shut_down(vm, reason)
 
 
-def answer_polls(board: Board, memory: GuestMemory, pcpus: Sequence[Pcpu]) -> None:
+def poll_alone(vm: "VM") -> None:
     """Let the engine answer reads of a serial port's line status, half the exits of a boot, itself.
 
     Not where shadow tables are looked after at each exit.
     """
-    if memory.shadow_base != memory.ram.size:
+    if vm.memory.shadow_base != vm.memory.ram.size:
         return
-    key = port_key(LINE_STATUS, reads=True)
+    key, serial = port_key(LINE_STATUS, reads=True), vm.board.serial
 
     def tell(value: int) -> None:
-        for pcpu in pcpus:
-            pcpu.answer(key, value)
+        for pcpu in vm.pcpus:
+            pcpu.ports.answer(key, value)
 
-    board.serial.poll_changed = tell
-    tell(board.serial.poll_line(0))
+    serial.poll_changed = tell
+    tell(serial.poll_line(0))
+
+
+def say_lines(vm: "VM") -> None:
+    """Let the engine collect what a serial port says, the other half: it is heard line by line.
+
+    What is no whole line yet is heard when software is entered next: for a listener who does not
+    stop the run because of what it hears.
+    """
+    if vm.memory.shadow_base != vm.memory.ram.size:
+        return
+    key, serial = port_key(SERIAL_DATA, reads=False), vm.board.serial
+
+    def tell(sends: bool) -> None:
+        for pcpu in vm.pcpus:
+            pcpu.ports.collect(key if sends else None, serial.send)
+
+    serial.sends_changed = tell
+    tell(serial.just_sends())
 
 
 def domain_of(vm: "VM") -> "XenPv | None":

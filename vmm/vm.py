@@ -101,6 +101,7 @@ class VM:
         self.memory.attach(self.pcpu)
         write_msr_bitmap(self.memory, self.model.features)
         self.board = self._make_board()
+        start.poll_alone(self)
         self.peripherals.plug(self.board, self.memory, self.clock)
         self.domain = start.domain_of(self)
         self.vcpus = self._make_vcpus()
@@ -141,7 +142,6 @@ class VM:
             *(p.follow_clock for p in self.pcpus),
             *self.dialects.rate_changed,
         ]
-        start.answer_polls(board, self.memory, self.pcpus)
         board.backstage += [self.pager, self.governor, *self.dialects.events]
         return board
 

@@ -20,6 +20,7 @@ from vmm.errors import UsageError
 from vmm.observe.screen import capture
 from vmm.observe.stats import RunResult, Statistics
 from vmm.outcome import Result, StopReason, exit_status
+from vmm.start import say_lines
 
 if TYPE_CHECKING:
     from vmm import VM
@@ -86,8 +87,7 @@ def run_session(
             log=_print_line,
             tape=recorder.tape if recorder is not None else None,
         ) as vm:
-            attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
-            sink.on_closed = lambda: vm.interrupt("interrupted")
+            _connect(vm, attendant, sink)
             with _traced(vm, records), attendant, view.on(lambda: capture(vm)), looks.on(vm):
                 result = _run(vm, recorder) if door is None else serve(vm, door)
             sink.flush()
@@ -100,6 +100,12 @@ def run_session(
             else:
                 onlooker.report(vm, result, wall_seconds)
         return result.status
+
+
+def _connect(vm: "VM", attendant: Attendant, sink: SerialSink) -> None:
+    attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
+    sink.on_closed = lambda: vm.interrupt("interrupted")
+    say_lines(vm)
 
 
 def replay_session(record: "Record", config: Config) -> int:
@@ -122,6 +128,7 @@ def replay_session(record: "Record", config: Config) -> int:
             config.image, config=config, serial_output=sink.write, log=_print_line, tape=tape
         ) as vm:  # fmt: skip
             attendant.interrupt = vm.interrupt
+            say_lines(vm)
             with _traced(vm, records), attendant:
                 driver, result = run_driven(vm)
             sink.flush()

@@ -67,8 +67,8 @@ from vmm.devices.vga import PORTS, Vga
 from vmm.devices.wakeup import SIZE as WAKEUP_SIZE
 from vmm.devices.wakeup import WakeUp, WakeupMailbox
 
-LINE_STATUS = 0x3FD
-"""The port of the serial device's LSR."""
+SERIAL_DATA, LINE_STATUS = 0x3F8, 0x3FD
+"""The ports of the serial device's THR and LSR."""
 
 TEST_MEMORY_BASE = 0xFF00_0000
 TIMER_IRQ, KEYBOARD_IRQ, SERIAL_IRQ, RTC_IRQ = 0, 1, 4, 8
@@ -333,8 +333,8 @@ def _register_standard(board: Board) -> None:
     ports.register(0x40, 4, board.pit, width=1)
     ports.register(0x61, 1, board.pit, offset_base=4, width=1)
     ports.register(0x70, 2, board.rtc, width=1)
-    ports.register(0x3F8, 8, board.serial, width=1)
-    ports.shortcuts[port_key(0x3F8, reads=False)] = board.serial.transmit
+    ports.register(SERIAL_DATA, 8, board.serial, width=1)
+    ports.shortcuts[port_key(SERIAL_DATA, reads=False)] = board.serial.transmit
     ports.shortcuts[port_key(LINE_STATUS, reads=True)] = board.serial.poll_line
     ports.register(0x60, 1, board.keyboard, width=1)
     ports.register(0x64, 1, board.keyboard, offset_base=4, width=1)

@@ -106,6 +106,8 @@ class Serial(LineOnly):
         self._level: bool | None = None  # of the wire; None: not known
         self._polled = -2  # what poll_line() returned when `poll_changed` last heard of it
         self.poll_changed: Callable[[int], None] = _ignore
+        self._sends: bool | None = None  # what `sends_changed` last heard
+        self.sends_changed: Callable[[bool], None] = _ignore
         self._readers = (
             *(self._read_data, self._read_ier, self._read_iir, lambda: self._lcr),
             *(lambda: self._mcr, self._read_lsr, self._read_msr, lambda: self._scr),
@@ -130,13 +132,21 @@ class Serial(LineOnly):
         """Return what LSR reads while nothing has come in, else -1: it changes nothing."""
         return -1 if self._errors or self._fifo else _EMPTY
 
+    def just_sends(self) -> bool:
+        """Whether a write to THR sends a character and does nothing else."""
+        return not (self._lcr & 0x80 or self._mcr & _LOOP or self._ier & _THR_ENABLED)
+
     def transmit(self, value: int) -> int:
         """Send `value` and return it, or -1 where a write to THR may do anything else."""
         if self._lcr & 0x80 or self._mcr & _LOOP or self._ier & _THR_ENABLED:
             return -1
-        self._output(_BYTES[value])
-        self._thr_pending = True
+        self.send(_BYTES[value])
         return value
+
+    def send(self, data: bytes) -> None:
+        """Send what was written to THR while nothing else would come of it."""
+        self._output(data)
+        self._thr_pending = True
 
     def receive(self, data: bytes) -> None:
         """Take input from the host; what the receiver cannot hold yet waits."""
@@ -323,6 +333,10 @@ class Serial(LineOnly):
         if polled != self._polled:
             self._polled = polled
             self.poll_changed(polled)
+        sends = self.just_sends()
+        if sends is not self._sends:
+            self._sends = sends
+            self.sends_changed(sends)
 
     def _update(self) -> None:
         self._tell_poll()
@@ -332,7 +346,7 @@ class Serial(LineOnly):
             self._irq(level)
 
 
-def _ignore(_polled: int) -> None:
+def _ignore(_state: int) -> None:
     """Nobody asks."""
 
 

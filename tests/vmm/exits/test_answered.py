@@ -1,9 +1,10 @@
-"""Reads of the serial port's line status, answered by the engine: as if software had been."""
+"""What the engine does about a serial port itself: as if software had done it."""
 
 import pytest
 
 from tests.images import OFF, elf64
 from vmm import VM
+from vmm.start import say_lines
 
 LOOPBACK = 0x10
 POLLS = 300
@@ -86,3 +87,99 @@ def test_the_engine_answers_and_a_restored_port_is_asked_again(
         vm.board.restore(full)
         vm.run()
         assert vm.regs.r8 & 1
+
+
+SPEAKER = f"""
+    mov dx, 0x3f8
+    mov ecx, 3
+line:
+    mov al, 0x61
+    out dx, al
+    mov al, 0x62
+    out dx, al
+    mov al, 0x0a
+    out dx, al
+    dec ecx
+    jnz line
+    mov ecx, 3000
+long:
+    mov al, 0x2e
+    out dx, al
+    dec ecx
+    jnz long
+    mov al, 0x2a
+    out 0xe9, al
+    mov al, 0x63
+    out dx, al
+    mov dx, 0x3fb
+    mov al, 0x80
+    out dx, al
+    mov dx, 0x3f8
+    mov al, 0x21
+    out dx, al
+    in al, dx
+    mov r8d, eax
+    mov dx, 0x3fb
+    xor eax, eax
+    out dx, al
+    mov dx, 0x3f8
+    mov al, 0x64
+    out dx, al
+    mov dx, 0x3f9
+    mov al, 2
+    out dx, al
+    mov dx, 0x3fa
+    in al, dx
+    mov r9d, eax
+    mov dx, 0x3f8
+    mov al, 0x65
+    out dx, al
+    mov dx, 0x3fa
+    in al, dx
+    mov r10d, eax
+    {OFF}
+"""
+
+
+@pytest.mark.parametrize("timing", ["fast", "cycle"])
+def test_characters_are_heard_by_the_line_and_count_as_before(timing: str) -> None:
+    said: list[bytes] = []
+    with VM(elf64(SPEAKER), memory="4M", timing=timing, serial_output=said.append) as vm:
+        each = outcome(vm, watched=False)
+        r = vm.regs
+        assert (r.r8 & 0xFF, r.r9 & 0xF, r.r10 & 0xF) == (0x21, 2, 2)
+    whole = b"".join(said)
+    assert whole == b"ab\n" * 3 + b"." * 3000 + b"*cde"
+    heard: list[bytes] = []
+    with VM(elf64(SPEAKER), memory="4M", timing=timing, serial_output=heard.append) as vm:
+        say_lines(vm)
+        assert outcome(vm, watched=False) == each
+    assert b"".join(heard) == whole
+    with VM(elf64(SPEAKER), memory="4M", timing=timing) as vm:
+        say_lines(vm)
+        assert outcome(vm, watched=True) == each
+
+
+@pytest.mark.held_by("ept", why="software that shadows or traps sees every exit")
+def test_a_line_comes_in_two_pieces() -> None:
+    heard: list[bytes] = []
+    with VM(elf64(SPEAKER), memory="4M", serial_output=heard.append) as vm:
+        say_lines(vm)
+        vm.run()
+    assert heard[3:5] == [b"ab", b"\n"]  # the first exit of all is software's
+    assert len(heard) < 20
+
+
+def test_what_is_no_whole_line_is_heard_before_a_restored_snapshot_speaks() -> None:
+    heard: list[bytes] = []
+    with VM(elf64(SPEAKER), memory="4M", serial_output=heard.append) as vm:
+        say_lines(vm)
+        start = vm.snapshot()
+        vm.run_until(150)
+        begun = b"".join(heard)
+        assert begun.startswith(b"ab\nab\nab\n....")
+        assert not begun.endswith(b"\n")
+        vm.restore(start)
+        heard.clear()
+        vm.run()
+    assert b"".join(heard).startswith(b"ab\nab\nab\n....")
