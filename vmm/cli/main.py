@@ -10,60 +10,66 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
-from vmm.cli import (
-    compare,
-    debug_command,
-    explain,
-    explore,
-    fuzz,
-    kut,
-    lab,
-    replay_command,
-    report,
-    run_command,
-    snapshot_command,
-    stat,
-    symbols,
-    trace,
-)
 from vmm.cli.unbuilt import UNBUILT
 from vmm.errors import InternalError, NotBuiltError, Ring1Error, UsageError
 
-app = typer.Typer(
-    name="ring1",
-    help="Run x86-64 kernels without hardware virtualization, and see every VM-exit.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 # typer shows its parser's errors only through their public leaf; what we need is the branch.
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_SHARE = _PASS_ON | {"help_option_names": ["--help"]}  # the rest are those of ring1 run
 
-app.command("run")(run_command.run)
-app.command("replay")(replay_command.replay)
-app.command("debug", context_settings=_PASS_ON | {"help_option_names": ["--help"]})(
-    debug_command.debug
-)
-app.command("compare")(compare.compare)
-app.command("explore")(explore.explore)
-app.command("lab")(lab.lab)
-app.command("symbols")(symbols.symbols)
-app.command("fuzz")(fuzz.fuzz)
-app.command("kut")(kut.kut)
-app.add_typer(explain.app, name="explain")
-app.add_typer(snapshot_command.app, name="snapshot")
-app.add_typer(trace.app, name="trace")
-app.command("stat", context_settings=stat.PASS_ON)(stat.stat)
-app.command("report", context_settings=report.PASS_ON)(report.report)
+_COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "run": ("run_command", "run", {}),
+    "replay": ("replay_command", "replay", {}),
+    "debug": ("debug_command", "debug", _SHARE),
+    "compare": ("compare", "compare", {}),
+    "explore": ("explore", "explore", {}),
+    "lab": ("lab", "lab", {}),
+    "symbols": ("symbols", "symbols", {}),
+    "fuzz": ("fuzz", "fuzz", {}),
+    "kut": ("kut", "kut", {}),
+    "stat": ("stat", "stat", _SHARE),
+    "report": ("report", "report", _SHARE),
+    "doctor": ("main", "doctor", {}),
+    "bench": ("main", "bench", _PASS_ON),
+    "demo": ("main", "demo", _PASS_ON),
+    "explain": ("explain", "app", {}),
+    "snapshot": ("snapshot_command", "app", {}),
+    "trace": ("trace", "app", {}),
+}
+"""Module, name in it (a function, or a group of commands), and how its words are parsed."""
 
 
-@app.callback(invoke_without_command=True)
+def program(first: str = "") -> typer.Typer:
+    """Return the program; where `first` is a command's name, with that command alone.
+
+    The options of all the others take a tenth of a start.
+    """
+    app = typer.Typer(
+        name="ring1",
+        help="Run x86-64 kernels without hardware virtualization, and see every VM-exit.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback(invoke_without_command=True)(ring1)
+    for name in [first] if first in _COMMANDS else _COMMANDS:
+        module, attribute, settings = _COMMANDS[name]
+        made = getattr(import_module(f"vmm.cli.{module}"), attribute)
+        if isinstance(made, typer.Typer):
+            app.add_typer(made, name=name)
+        else:
+            app.command(name, context_settings=settings)(made)
+    for name, what in UNBUILT.items():
+        _add_unbuilt(app, name, what)
+    return app
+
+
 def ring1(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
@@ -75,7 +81,6 @@ def ring1(
         typer.echo(context.get_help())
 
 
-@app.command()
 def doctor() -> int:
     """Show what this installation consists of and whether it works."""
     from vmm.cli.doctor import doctor as examine
@@ -83,7 +88,6 @@ def doctor() -> int:
     return examine()
 
 
-@app.command(context_settings=_PASS_ON)
 def bench(context: typer.Context) -> int:
     """Measure speed on this host."""
     if find_spec("vmm.cli.bench") is None:
@@ -91,7 +95,6 @@ def bench(context: typer.Context) -> int:
     return int(import_module("vmm.cli.bench").bench(context.args))
 
 
-@app.command(context_settings=_PASS_ON)
 def demo(context: typer.Context) -> int:
     """Boot a real kernel: demo linux fetches Debian's and boots it to a shell."""
     from vmm.cli.demo import demo_words
@@ -99,18 +102,14 @@ def demo(context: typer.Context) -> int:
     words = demo_words(context.args)
     if words is None:
         return 0
-    return int(get_command(app).main(args=words, prog_name="ring1", standalone_mode=False))
+    return int(_call(words))
 
 
-def _add_unbuilt(name: str, what: str) -> None:
+def _add_unbuilt(app: typer.Typer, name: str, what: str) -> None:
     def refuse() -> None:
         raise NotBuiltError(f"ring1 {name} ({what}) is not built yet; see ring1 --help for what is")
 
     app.command(name, help=f"Not built yet: {what}.", context_settings=_PASS_ON)(refuse)
-
-
-for _name, _what in UNBUILT.items():
-    _add_unbuilt(_name, _what)
 
 
 def program_version() -> str:
@@ -123,11 +122,16 @@ def program_version() -> str:
         return "(not installed)"
 
 
+def _call(words: Sequence[str]) -> Any:
+    app = program(words[0] if words else "")
+    return get_command(app).main(args=list(words), prog_name="ring1", standalone_mode=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return the process status. Never raises for a fault of the user's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = get_command(app).main(args=words, prog_name="ring1", standalone_mode=False)
+        result = _call(words)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # SystemExit: how typer leaves on a broken pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has no reader

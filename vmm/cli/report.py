@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vmm.observe.stats import RunResult
     from vmm.observe.trace.recording import Recording
 
-PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
-
 
 def report(
     context: typer.Context,

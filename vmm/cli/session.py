@@ -20,7 +20,6 @@ from vmm.errors import UsageError
 from vmm.observe.screen import capture
 from vmm.observe.stats import RunResult, Statistics
 from vmm.outcome import Result, StopReason, exit_status
-from vmm.start import say_lines
 
 if TYPE_CHECKING:
     from vmm import VM
@@ -105,7 +104,7 @@ def run_session(
 def _connect(vm: "VM", attendant: Attendant, sink: SerialSink) -> None:
     attendant.interrupt, attendant.wake = vm.interrupt, vm.wake
     sink.on_closed = lambda: vm.interrupt("interrupted")
-    say_lines(vm)
+    vm.hear_lines()
 
 
 def replay_session(record: "Record", config: Config) -> int:
@@ -128,7 +127,7 @@ def replay_session(record: "Record", config: Config) -> int:
             config.image, config=config, serial_output=sink.write, log=_print_line, tape=tape
         ) as vm:  # fmt: skip
             attendant.interrupt = vm.interrupt
-            say_lines(vm)
+            vm.hear_lines()
             with _traced(vm, records), attendant:
                 driver, result = run_driven(vm)
             sink.flush()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vmm.observe.counting import Counting
     from vmm.observe.stats import RunResult
 
-PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 _PERIOD_SECONDS = 0.5
 _EVENTS = {"vmexit": "EXIT", "mmio": "MMIO", "ioport": "PORT"}
 Choice = TypeVar("Choice", bound=StrEnum)

@@ -16,14 +16,16 @@ Pages = Mapping[int, bytes | memoryview]
 _ZERO: Final = bytes(PAGE)
 
 
-def _whole_pages(at: int, data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and content of each page that lies whole within `data`, put at address `at`.
+def _whole_pages(at: int, data: bytes | memoryview) -> tuple[range, Iterator[memoryview]]:
+    """Return which pages lie whole within `data`, put at address `at`, and what they hold.
 
-    They are views of it: nothing may write to it later.
+    They are views of it: nothing may write to it later. A kernel has 10,000 of them.
     """
-    view = memoryview(data).toreadonly()
-    for offset in range(-at % PAGE, len(data) - PAGE + 1, PAGE):
-        yield (at + offset) // PAGE, view[offset : offset + PAGE]
+    view, first = memoryview(data).toreadonly(), -at % PAGE
+    starts = range(first, max(len(data) - PAGE + 1, first), PAGE)
+    numbers = range((at + first) // PAGE, (at + first) // PAGE + len(starts))
+    ends = range(first + PAGE, first + PAGE + len(starts) * PAGE, PAGE)
+    return numbers, map(view.__getitem__, map(slice, starts, ends))
 
 
 class PageKeeper:
@@ -39,13 +41,18 @@ class PageKeeper:
     def take(self, written: Iterable[tuple[int, bytes | memoryview]] = ()) -> Pages:
         """Return all pages as they are now. `written`: what was just put at which addresses."""
         kept = dict(self._kept)
-        known = {page: view for at, data in written for page, view in _whole_pages(at, data)}
+        known: set[int] = set()
+        for at, content in written:  # not read again: copies cost more
+            numbers, views = _whole_pages(at, content)
+            kept.update(zip(numbers, views, strict=True))
+            known.update(numbers)
+            self._overlook(numbers)
         for page in self._harvest():
+            if page in known:
+                continue
             data = bytes(self._view[page * PAGE : (page + 1) * PAGE])
             if data == _ZERO:
                 kept.pop(page, None)
-            elif page in known:  # what was read just now goes away again: copies cost more
-                kept[page] = known[page]
             elif kept.get(page) != data:
                 kept[page] = data
         self._kept = kept
@@ -77,6 +84,12 @@ class PageKeeper:
             return False
         self._pcpu.revert(mirror, self._count * PAGE)
         return True
+
+    def _overlook(self, pages: range) -> None:
+        """Clear what the log says of `pages`, but for a few at either end."""
+        first, end = -(-pages.start // 64), pages.stop // 64
+        if first < end:
+            self._pcpu.dirty_log[first:end] = memoryview(bytes(8 * (end - first))).cast("Q")
 
     def _harvest(self) -> Iterator[int]:
         """Yield the dirty pages and clear the log."""

@@ -63,6 +63,9 @@ class PretendedVM:
     def __exit__(self, *_error: object) -> None:
         pass
 
+    def hear_lines(self) -> None:
+        """It is said as it comes."""
+
     def wake(self) -> None:
         """Input is polled for all the time here."""
 

@@ -4,7 +4,6 @@ import pytest
 
 from tests.images import OFF, elf64
 from vmm import VM
-from vmm.start import say_lines
 
 LOOPBACK = 0x10
 POLLS = 300
@@ -152,11 +151,11 @@ def test_characters_are_heard_by_the_line_and_count_as_before(timing: str) -> No
     assert whole == b"ab\n" * 3 + b"." * 3000 + b"*cde"
     heard: list[bytes] = []
     with VM(elf64(SPEAKER), memory="4M", timing=timing, serial_output=heard.append) as vm:
-        say_lines(vm)
+        vm.hear_lines()
         assert outcome(vm, watched=False) == each
     assert b"".join(heard) == whole
     with VM(elf64(SPEAKER), memory="4M", timing=timing) as vm:
-        say_lines(vm)
+        vm.hear_lines()
         assert outcome(vm, watched=True) == each
 
 
@@ -164,7 +163,7 @@ def test_characters_are_heard_by_the_line_and_count_as_before(timing: str) -> No
 def test_a_line_comes_in_two_pieces() -> None:
     heard: list[bytes] = []
     with VM(elf64(SPEAKER), memory="4M", serial_output=heard.append) as vm:
-        say_lines(vm)
+        vm.hear_lines()
         vm.run()
     assert heard[3:5] == [b"ab", b"\n"]  # the first exit of all is software's
     assert len(heard) < 20
@@ -173,7 +172,7 @@ def test_a_line_comes_in_two_pieces() -> None:
 def test_what_is_no_whole_line_is_heard_before_a_restored_snapshot_speaks() -> None:
     heard: list[bytes] = []
     with VM(elf64(SPEAKER), memory="4M", serial_output=heard.append) as vm:
-        say_lines(vm)
+        vm.hear_lines()
         start = vm.snapshot()
         vm.run_until(150)
         begun = b"".join(heard)
