@@ -4,16 +4,21 @@ import hashlib
 import os
 import pty
 import secrets
-import select
+import select as poll
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.linux.guests import PROMPT, Boot
+from tests.vmm.cli.test_packages import World
 from vmm.cli.demo import demo_words
+from vmm.cli.kernel_modules import select
+from vmm.cli.kernels import fetch_busybox
 
 ROOT = Path(__file__).parents[2]
 TAKE_TERMINAL = """
@@ -51,7 +56,7 @@ class Typist:
         until = time.monotonic() + 300
         while (at := self.seen.find(text, start)) < 0:
             assert time.monotonic() < until, self.seen[-2000:]
-            if select.select([self.master], [], [], 1)[0]:
+            if poll.select([self.master], [], [], 1)[0]:
                 try:
                     self.seen += os.read(self.master, 65536)
                 except OSError:  # the other side is gone
@@ -126,6 +131,48 @@ def test_without_packages_the_demo_kernel(tmp_path: Path) -> None:
     done = ring1("demo", "linux", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 0
     assert "no Linux: this host has no apt-get" in done.stderr
+    assert "Hello from ring 0" in done.stdout
+
+
+@pytest.mark.slow
+def test_on_ubuntu_its_own_kernel(cloud: Boot, tmp_path: Path) -> None:
+    """A pretended one: no cloud flavour, modules in a package of their own, packed with zstd."""
+    world, release = World(tmp_path), cloud.kernel.release
+    image, modules = f"linux-image-{release}", f"linux-modules-{release}"
+    world.package("linux-image-virtual", f"{image}, linux-headers-{release}")
+    world.package(image, f"kmod, {modules}")
+    world.package(modules)
+    world.package("busybox-static")
+    content = tmp_path / "content"
+    (content / image / "boot").mkdir()
+    shutil.copy(cloud.kernel.image, content / image / "boot" / f"vmlinuz-{release}")
+    for module in select(cloud.kernel.modules):
+        path = content / modules / "lib/modules" / release / f"{module.path}.zst"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(zstandard.compress(module.data))
+    (content / "busybox-static" / "bin").mkdir()
+    shutil.copy(fetch_busybox(), content / "busybox-static" / "bin")
+    done = ring1("demo", "linux", "--rng", "seeded", **world.environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"Linux {release} from linux-image-virtual; it powers off by itself" in done.stderr
+    assert "update" in world.asked()  # whether the cloud flavour is only missing in the lists
+    assert "Hypervisor detected: KVM" in done.stdout
+    assert hashlib.sha256(b"ring 1\n").hexdigest() in done.stdout
+    assert list((tmp_path / "cache/ring1/initrd").iterdir())
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["in the lists", "nowhere"])
+def test_without_a_network_the_demo_kernel(tmp_path: Path, known: bool) -> None:
+    world = World(tmp_path)
+    if known:
+        world.package("linux-image-cloud-amd64", "linux-image-6.1.0-9-cloud-amd64")
+        world.package("linux-image-6.1.0-9-cloud-amd64")
+    world.unflag("online")
+    done = ring1("demo", "linux", **world.environment())
+    assert done.returncode == 0
+    said = [line for line in done.stderr.splitlines() if "no Linux" in line]
+    assert len(said) == 1
+    assert "Could not resolve host; the demo kernel instead" in said[0]
     assert "Hello from ring 0" in done.stdout
 
 

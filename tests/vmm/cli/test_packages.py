@@ -65,19 +65,27 @@ class World:
         file = self.folder / "asked"
         return file.read_text() if file.exists() else ""
 
+    def environment(self) -> dict[str, str]:
+        """Return what makes a process live in it."""
+        tools = self.folder / "tools"
+        tools.mkdir()
+        for name, text in (("apt-cache", APT_CACHE), ("apt-get", APT_GET), ("dpkg-deb", DPKG_DEB)):
+            (tools / name).write_text(f"#!/bin/sh\n{text}")
+            (tools / name).chmod(stat.S_IRWXU)
+        return {
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "WORLD": str(self.folder),
+        }
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name, text in (("apt-cache", APT_CACHE), ("apt-get", APT_GET), ("dpkg-deb", DPKG_DEB)):
-        (tools / name).write_text(f"#!/bin/sh\n{text}")
-        (tools / name).chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("WORLD", str(tmp_path))
+    made = World(tmp_path)
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
     lookup.cache_clear()
-    return World(tmp_path)
+    return made
 
 
 def test_a_package_is_fetched_once(world: World) -> None:
