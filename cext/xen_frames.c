@@ -148,10 +148,18 @@ static void put_from_entry(struct engine *e, uint64_t entry, enum frame_type typ
         put_from_table(e, entry);
 }
 
+/* Whether an entry is looked at without what is below it: that is validated entry by entry. */
+static bool is_flat(const struct xen *x, uint64_t entry, enum frame_type type)
+{
+    const struct page_frame *f = frame_of(x, FRAME_OF(entry));
+    return type == FRAME_L1 || !(entry & PTE_P) || !f || f->types;
+}
+
 /* As often as is asked for, to measure what it costs: what is taken beforehand is given back. */
 static int again_from_entry(struct engine *e, uint64_t entry, enum frame_type type)
 {
-    for (uint64_t k = 1; unlikely(k < xen_of(e)->validates); k++)
+    uint64_t times = xen_of(e)->validates;
+    for (uint64_t k = 1; unlikely(k < times) && is_flat(xen_of(e), entry, type); k++)
         if (!get_from_entry(e, entry, type))
             put_from_entry(e, entry, type);
     return get_from_entry(e, entry, type);
