@@ -21,6 +21,7 @@ from vmm.cli.benchmarks import (
     tracing,
     travel,
     walks,
+    xen,
 )
 from vmm.cli.benchmarks.machines import qemu_missing
 from vmm.cli.benchmarks.row import Row
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Section] = {
     "startup": lambda runs, _percent: startup.measure(runs),
     "linux": lambda runs, _percent: linux.measure(runs),
     "devices": lambda runs, _percent: devices.measure(runs),
+    "xen": lambda runs, _percent: xen.measure(runs),
     "repeat": lambda _runs, _percent: repeat.measure(),
 }
 PEERS = ("qemu", "unicorn")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from vmm.cli.bench import bench
+from vmm.cli.benchmarks import xen
 from vmm.cli.benchmarks.machines import seconds_at
 from vmm.cli.benchmarks.marks import MarkReader
 from vmm.cli.benchmarks.row import Bound, Row, middle
@@ -83,3 +84,13 @@ def test_timing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
         [1.25, 1000 / 15, 3.8, 17.8]
     )
     assert rows[0]["ring1"] > 0 < rows[1]["ring1"]
+
+
+def test_a_boot_under_xen_is_held_against_the_same_under_vtx() -> None:
+    seen = {"pv before": 2.0, "pv boot": 1.3, "vtx before": 0.5, "vtx boot": 1.0, "pv read": 49.0}
+    walk, boot, same = xen.boots(seen)
+    assert [bound.met for bound in (*walk.bounds, *boot.bounds)] == [True, False]
+    assert boot.bounds[0].value == pytest.approx(1.3)
+    assert (same.ring1, same.peers) == (1.0, {})
+    assert not xen.carried("read", seen).bounds[0].met
+    assert not xen.carried("direct", seen).bounds[0].met  # it never came so far

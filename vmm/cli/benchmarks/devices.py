@@ -58,7 +58,7 @@ def measure(runs: int) -> list[Row]:
     """Return a row for each kind of work; medians of at most three runs, taken in turn."""
     from vmm.cli.packages import PackageError
 
-    with TemporaryDirectory() as name, _peer() as port:
+    with TemporaryDirectory() as name, peer(_NET_MIB) as port:
         folder = Path(name)
         blocks = 16 * _NET_MIB
         try:
@@ -81,9 +81,9 @@ def measure(runs: int) -> list[Row]:
 
 
 @contextmanager
-def _peer() -> Iterator[int]:
+def peer(mebibytes: int) -> Iterator[int]:
     """Run the program on the host, in a process of its own; yield its port."""
-    words = [sys.executable, "-c", _PEER, str(_NET_MIB)]
+    words = [sys.executable, "-c", _PEER, str(mebibytes)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())

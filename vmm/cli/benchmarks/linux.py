@@ -7,9 +7,13 @@ package cannot be had there is no row.
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from vmm.cli.benchmarks.machines import QEMU, qemu_missing, seconds_at
 from vmm.cli.benchmarks.row import Bound, Row, middle
+
+if TYPE_CHECKING:
+    from vmm.cli.kernels import Flavour
 
 _MARKER = b"AT-THE-SHELL"
 _MEMORY, _WORDS = "256", "console=ttyS0"
@@ -33,14 +37,18 @@ def measure(runs: int) -> list[Row]:
     return [_row(timing, middle(rounds)) for timing in _LIMITS]
 
 
-def kernel_and_initrd(folder: Path, script: str) -> tuple[Path, Path]:
-    """Write the ELF inside the kernel's image, and an initrd whose shell runs ``script``."""
+def kernel_and_initrd(
+    folder: Path, script: str, flavour: "Flavour | None" = None
+) -> tuple[Path, Path]:
+    """Write the ELF inside a kernel's image (the cloud flavour's, if not told), and an initrd
+    whose shell runs ``script``.
+    """
     from vmm.boot.linux.bzimage import kernel_inside
     from vmm.cli.demo import initramfs
     from vmm.cli.initramfs import script_archive
     from vmm.cli.kernels import Flavour, fetch_kernel
 
-    kernel = fetch_kernel(Flavour.CLOUD)
+    kernel = fetch_kernel(flavour or Flavour.CLOUD)
     image, initrd = folder / "vmlinux", folder / "initrd"
     image.write_bytes(kernel_inside(kernel.image.read_bytes()))
     initrd.write_bytes(initramfs(kernel) + script_archive(script))
