@@ -5,6 +5,8 @@ import hashlib
 import random
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from tests.linux.guests import PROMPT, QUICK, Boot, Console
 from tests.vmm.net.station import free_port
 from vmm import VM
+from vmm.cli.initramfs import script_archive
 from vmm.config import MIB
 from vmm.errors import UsageError
 from vmm.host.sources import wait
@@ -197,3 +200,74 @@ def test_two_guests_on_a_wire_are_the_same_twice(cloud: Boot) -> None:
         return [ends, digests, server.text, client.text]
 
     assert talk() == talk()
+
+
+SERVER = """
+ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0
+nc -l -p 99 -e sh -c 'sha256sum > /tmp/sum'
+echo "GOT $(cat /tmp/sum)"
+"""
+CLIENT = """
+ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0
+head -c 2000000 /dev/urandom > /tmp/data
+until ping -c 1 -w 1 10.9.0.1 > /tmp/ping; do sleep 1; done
+nc 10.9.0.1 99 -e cat /tmp/data
+echo "SENT $(sha256sum < /tmp/data)"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["port", "path"])
+def test_a_socket_joins_the_guests_of_two_processes(cloud: Boot, tmp_path: Path, name: str) -> None:
+    """Linux in each, TCP between them."""
+    address = f":{free_port()}" if name == "port" else f"unix:{tmp_path / 'cable'}"
+    ring1 = [sys.executable, "-m", "vmm", "run", str(cloud.kernel.image), "--cmdline", QUIET]
+    said = {}
+    with contextlib.ExitStack() as stack:
+        started = []
+        for side, script in (("listen", SERVER), ("connect", CLIENT)):
+            archive = tmp_path / f"{side}.cpio"
+            archive.write_bytes(script_archive(script))
+            words = [*ring1, "--initrd", str(cloud.initrd), "--initrd", str(archive)]
+            words += ["--net", f"socket,{side}={address}", "--rng", "seeded"]
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, cwd=Path(__file__).parents[2],
+            )  # fmt: skip
+            stack.callback(process.kill)
+            started.append(stack.enter_context(process))
+            assert process.stdout
+            said[side] = process.stdout.readline()  # by then it listens
+        for side, process in zip(said, started, strict=True):
+            out, error = process.communicate(timeout=300)
+            said[side] += out
+            assert process.returncode == 0, error[-2000:]
+    (sent,) = re.findall(r"SENT ([0-9a-f]{64})", said["connect"])
+    (got,) = re.findall(r"GOT ([0-9a-f]{64})", said["listen"])
+    assert got == sent
+
+
+@pytest.mark.slow
+def test_pages_that_linux_frees_go_back_to_the_host(cloud: Boot) -> None:
+    """Free page reporting: no balloon is inflated, memory that was used and freed is reported."""
+    machine: list[VM] = []
+    released: list[int] = []
+
+    def look() -> None:
+        released.append(machine[0].balloon.released)
+
+    fill = "dd if=/dev/zero of=/tmp/fill bs=1M count=96 2> /dev/null; rm /tmp/fill; sleep 6"
+    steps: list[tuple[bytes, Any]] = [
+        (PROMPT, b"sleep 6; echo MA''RK\n"),
+        (b"MARK", look),
+        (PROMPT, f"{fill}; echo MA''RK\n".encode()),
+        (b"MARK", look),
+        (PROMPT, b"poweroff\n"),
+    ]
+    with cloud.vm(Console(steps), balloon="on", cmdline=QUIET) as vm:
+        machine.append(vm)
+        assert vm.run().reason == "poweroff"
+        assert vm.balloon.actual == 0
+    idle, again = released
+    assert idle > 100 * MIB, "what is free after the start"
+    assert again - idle > 80 * MIB, "what was free, then used, then freed"
