@@ -7,7 +7,7 @@ enum xen_crash { XEN_CRASH_NONE, XEN_CRASH_BOUNCE_STACK, XEN_CRASH_NO_HANDLER, X
 /* Rules that the referee looks after. `address` and `value` of a breach: what was touched, and with what. */
 enum xen_rule {
     XEN_RULE_NONE, XEN_RULE_PIN, XEN_RULE_ENTRY, XEN_RULE_ROOT, XEN_RULE_UNPIN, XEN_RULE_SEGMENTS, XEN_RULE_POINTER, XEN_RULE_FRAME,
-    XEN_RULE_TABLE_STORE,
+    XEN_RULE_TABLE_STORE, XEN_RULE_BOUNCE, XEN_RULE_LOST_EVENT, XEN_RULE_STALE_GRANT, XEN_RULE_BAD_GRANT,
 };
 struct xen_breach { uint64_t rule, address, value, rip, cycles; };
 /* A hypercall that software has to carry out. */
@@ -38,6 +38,7 @@ int xen_vcpu_context(struct engine *engine, struct vcpu *vcpu, const uint8_t *co
 void xen_attach(struct vcpu *vcpu, uint32_t number);
 struct xen_counters *xen_counters_of(struct engine *engine);
 struct xen_call *xen_call_of(struct engine *engine, uint32_t vcpu);
+void xen_note_breach(struct engine *engine, uint32_t rule, uint64_t address, uint64_t value);  /* one that software found */
 const struct xen_breach *xen_breach_number(struct engine *engine, uint64_t number);
 uint64_t xen_crash_of(struct engine *engine, uint64_t *address);
 /* The result of the call that software carried out. 1: a multicall goes on, with another for software. */
@@ -55,6 +56,10 @@ int xen_frame(struct engine *engine, uint64_t mfn, uint64_t fields[4]);
 /* Ballooning: give a frame back, get one. Negative errno. */
 int xen_release_frame(struct engine *engine, uint64_t mfn);
 int64_t xen_claim_frame(struct engine *engine);
+/* The machine address of the L1 entry that maps a linear address, by a vcpu's root; change one. Or a negative errno. */
+int64_t xen_l1_entry(struct engine *engine, struct vcpu *vcpu, uint64_t linear);
+int xen_set_l1_entry(struct engine *engine, struct vcpu *vcpu, uint64_t address, uint64_t entry);
+int xen_is_mapped(struct engine *engine, uint64_t first, uint64_t count);      /* whether any L1 entry leads to such a frame */
 int xen_is_owned(struct engine *engine, uint64_t mfn);
 int xen_is_up(struct engine *engine, uint32_t vcpu);
 void xen_set_up(struct engine *engine, uint32_t vcpu, int up);

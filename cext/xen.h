@@ -110,7 +110,7 @@ static inline bool is_in_hole(uint64_t linear, uint64_t n)
     return linear + n > XEN_HOLE_START && linear < XEN_HOLE_END;
 }
 
-/* A rule of the contract that the guest broke; see vmm/xen/referee. */
+/* A rule of the contract that the guest broke; see vmm/pv/xen/referee.py. */
 void xen_breach(struct engine *e, enum xen_rule rule, uint64_t address, uint64_t value);
 bool xen_crash(struct engine *e, enum xen_crash reason, uint64_t address);     /* raises an exit: returns false */
 

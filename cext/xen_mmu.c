@@ -115,6 +115,27 @@ int64_t xen_update_va_mapping(struct engine *e, const uint64_t *a)
     return 0;
 }
 
+/* ---- software's changes: grants that are mapped ---- */
+
+int64_t xen_l1_entry(struct engine *e, struct vcpu *vcpu, uint64_t linear)
+{
+    uint64_t address;
+    if (!borrow(e, vcpu) || !xen_find_l1e(e, linear, &address))
+        return -EINVAL;
+    const struct page_frame *f = frame_of(xen_of(e), address >> 12);
+    return f && f->types && f->type == FRAME_L1 ? (int64_t)address : -EINVAL;
+}
+
+int xen_set_l1_entry(struct engine *e, struct vcpu *vcpu, uint64_t address, uint64_t entry)
+{
+    const struct page_frame *f = is_owned(xen_of(e), address >> 12) ? &xen_of(e)->frame[address >> 12] : NULL;
+    if (address & 7 || !f || !f->types || f->type != FRAME_L1 || !borrow(e, vcpu))
+        return -EINVAL;
+    int rc = xen_change_entry(e, address, entry, false);
+    xen_flush_all(e);
+    return rc;
+}
+
 /* ---- mmuext_op ---- */
 
 struct extended { uint64_t command, one, two; };

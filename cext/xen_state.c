@@ -18,6 +18,8 @@ const struct xen_breach *xen_breach_number(struct engine *e, uint64_t number)
     return kept ? &x->breaches[(number - 1) % XEN_BREACHES] : NULL;
 }
 
+void xen_note_breach(struct engine *e, uint32_t rule, uint64_t address, uint64_t value) { xen_breach(e, rule, address, value); }
+
 uint64_t xen_crash_of(struct engine *e, uint64_t *address)
 {
     *address = xen_of(e)->crash_address;
@@ -90,6 +92,18 @@ int xen_set_callback(struct engine *e, uint32_t vcpu, uint32_t type, uint64_t ad
     return 0;
 }
 
+int xen_is_mapped(struct engine *e, uint64_t first, uint64_t count)
+{
+    const struct xen *x = xen_of(e);
+    for (uint64_t mfn = 0; mfn < x->frames; mfn++)
+        for (unsigned k = 0; x->frame[mfn].types && x->frame[mfn].type == FRAME_L1 && k < 512; k++) {
+            uint64_t entry = table_at(e, mfn)[k];
+            if (entry & 1 && ((entry & ADDRESS_MASK) >> 12) - first < count)
+                return 1;
+        }
+    return 0;
+}
+
 /* ---- frames given back and claimed ---- */
 
 int xen_release_frame(struct engine *e, uint64_t mfn)
@@ -98,6 +112,8 @@ int xen_release_frame(struct engine *e, uint64_t mfn)
     if (!is_owned(x, mfn))
         return -EINVAL;
     struct page_frame *f = &x->frame[mfn];
+    if (f->held || f->held_writable)
+        xen_breach(e, XEN_RULE_STALE_GRANT, mfn << 12, mfn);
     if (f->flags & FRAME_PINNED) {
         f->flags &= (uint8_t)~FRAME_PINNED;
         xen_put_type(e, mfn);

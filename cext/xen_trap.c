@@ -25,6 +25,7 @@ bool xen_crash(struct engine *e, enum xen_crash reason, uint64_t address)
 {
     xen_of(e)->crash = reason;
     xen_of(e)->crash_address = address;
+    xen_breach(e, reason == XEN_CRASH_IRET_FRAME || reason == XEN_CRASH_NO_USER_ROOT ? XEN_RULE_FRAME : XEN_RULE_BOUNCE, address, reason);
     return raise_exit(e, EXIT_TRIPLE_FAULT, reason);
 }
 
@@ -233,19 +234,35 @@ bool xen_sysenter(struct engine *e, const struct insn *i)
 
 struct iret_frame { uint64_t rax, r11, rcx, flags, rip, cs, rflags, rsp, ss; };
 
-/* What the IRET of the hypervisor could not load. */
+static bool find_segment(struct engine *e, uint64_t selector, struct descriptor *d)
+{
+    bool found = look_up(e, (uint16_t)selector, d) == LOOKUP_FOUND && d->high & DESC_P && dpl_of(d->high) == 3;
+    e->pending.kind = PENDING_NONE;
+    return found;
+}
+
+/* What the IRET of the hypervisor could not load; behind SYSCALL it is a SYSRET, which loads no SS. */
 static bool is_loadable(struct engine *e, const struct iret_frame *f, bool *wide)
 {
     struct descriptor d;
     *wide = true;
     if ((f->cs & 0xfffc) != (FLAT_CS64 & 0xfffc)) {
-        if (look_up(e, (uint16_t)f->cs, &d) != LOOKUP_FOUND || !is_code(d.high) || !(d.high & DESC_P) || dpl_of(d.high) != 3) {
-            e->pending.kind = PENDING_NONE;
+        if (!find_segment(e, f->cs, &d) || !is_code(d.high))
             return false;
-        }
         *wide = d.high & DESC_L;
     }
+    bool flat = (f->ss & 0xfffc) == (FLAT_SS & 0xfffc) || f->flags & VGCF_IN_SYSCALL;
+    if (!flat && !(find_segment(e, f->ss, &d) && is_writable(d.high)))
+        return false;
     return *wide ? is_canonical(e, f->rip) : !(f->rip >> 32);
+}
+
+/* Flags that a frame may not set: Xen clears them. */
+static void check_flags(struct engine *e, const struct iret_frame *f)
+{
+    uint64_t iopl = f->rflags >> 12 & 3, granted = xen_of(e)->assists >> 4 & 1 ? 3 : xen_current(e)->iopl;
+    if (f->rflags & FL_VM || iopl > granted)
+        xen_breach(e, XEN_RULE_FRAME, e->core->regs[RSP] + offsetof(struct iret_frame, rflags), f->rflags);
 }
 
 static bool failsafe(struct engine *e)
@@ -268,6 +285,7 @@ bool xen_hypercall_iret(struct engine *e)
     user = (f.cs & 3) == 3;
     if (user && !v->user_cr3)
         return xen_crash(e, XEN_CRASH_NO_USER_ROOT, f.rip);
+    check_flags(e, &f);
     if (xen_of(e)->assists >> 4 & 1)
         v->iopl = f.rflags >> 12 & 3;
     bool loadable = is_loadable(e, &f, &wide);

@@ -153,6 +153,19 @@ class XenEngine:
         """Return the machine address of a frame."""
         return mfn * PAGE
 
+    def l1_entry(self, vcpu: Any, linear: int) -> int | None:
+        """Return the machine address of the entry that maps a linear address; None: no table."""
+        found = int(lib.xen_l1_entry(self._native, vcpu, linear))
+        return None if found < 0 else found
+
+    def set_l1_entry(self, vcpu: Any, address: int, entry: int) -> bool:
+        """Change an entry, as an update does; whether it was carried out."""
+        return not lib.xen_set_l1_entry(self._native, vcpu, address, entry)
+
+    def maps(self, first: int, count: int) -> bool:
+        """Whether a page table of the guest's leads to one of these frames."""
+        return bool(lib.xen_is_mapped(self._native, first, count))
+
     def frame(self, mfn: int) -> Frame | None:
         """Return what is known of a machine frame; None where there is none."""
         fields = ffi.new("uint64_t[4]")
@@ -176,6 +189,14 @@ class XenEngine:
             if native:
                 found.append(Breach(*(int(getattr(native, n)) for n in Breach.__slots__)))
         return found
+
+    def note_breach(self, rule: int, address: int, value: int) -> None:
+        """Keep a breach that software found."""
+        lib.xen_note_breach(self._native, rule, address, value)
+
+    def breach_count(self) -> int:
+        """Return how many breaches there were."""
+        return int(self._counters.breaches)
 
     def counters(self) -> dict[str, int | list[int]]:
         """Return what was counted, by name."""

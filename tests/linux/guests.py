@@ -102,5 +102,6 @@ class Boot:
         console = Console(steps)
         with self.vm(console, **options) as vm:
             result = vm.run()
+            assert vm.domain is None or not vm.domain.engine.breaches()
         assert not console.steps, console.text[-2000:]
         return console.text, result

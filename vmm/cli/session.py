@@ -245,6 +245,21 @@ def _print_message(result: RunResult, vm: "VM", *, quiet: bool) -> None:
                 print(f"  exit before: {line}", file=sys.stderr)
         for line in call_chain(vm):
             print(f"  {line}", file=sys.stderr)
+    if not quiet:
+        for line in referee_lines(vm):
+            print(line, file=sys.stderr)
+
+
+def referee_lines(vm: "VM") -> list[str]:
+    """Return what a guest of Xen's did against its ABI; nothing of one that kept to it."""
+    if vm.domain is None and "xen" not in vm.config.dialects:
+        return []
+    from vmm.pv.xen.referee import summary
+
+    dialect: Any = None if vm.domain else vm.dialects["xen"]
+    book = vm.domain.engine if vm.domain else dialect.book
+    first, *others = summary(book.breaches(), book.breach_count()) or [""]
+    return [f"ring1: {first}", *(f"  {line}" for line in others)] if first else []
 
 
 def call_chain(vm: "VM") -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmm.errors import UsageError
 from vmm.memory.pseudo import PseudoPhysical
+from vmm.pv.xen.referee import summary
 
 if TYPE_CHECKING:
     from hwmodel.cpu.xen import XenEngine
@@ -34,6 +35,8 @@ class Story:
     first: tuple[int, ...]
     astray: tuple[tuple[int, int, int], ...]
     breaches: int
+    told: tuple[str, ...]
+    """The referee's summary of them."""
 
     @property
     def is_sound(self) -> bool:
@@ -57,9 +60,11 @@ def p2m_story(vm: "VM") -> Story:
             astray.append((pfn, mfn, engine.pfn_of(mfn)))
     found, first = engine.audit()
     moved = sum(1 for pfn, mfn in enumerate(memory.p2m) if pfn != mfn)
-    counters = engine.counters()["breaches"]
-    assert isinstance(counters, int)
-    return Story(len(memory.p2m), moved, dict(types), pinned, found, first, tuple(astray), counters)
+    count = engine.breach_count()
+    told = tuple(summary(engine.breaches(), count))
+    return Story(
+        len(memory.p2m), moved, dict(types), pinned, found, first, tuple(astray), count, told
+    )
 
 
 def story_lines(story: Story) -> list[str]:
@@ -77,7 +82,7 @@ def story_lines(story: Story) -> list[str]:
     if len(story.astray) > _SHOWN:
         lines.append(f"... and {len(story.astray) - _SHOWN} more")
     verdict = "every count and both lists agree" if story.is_sound else "the lists do not agree"
-    return [*lines, f"{verdict}; {story.breaches} breaches of the rules so far"]
+    return [*lines, f"{verdict}; {story.breaches} breaches of the rules so far", *story.told]
 
 
 def frame_lines(vm: "VM", pfn: int) -> list[str]:

@@ -14,9 +14,11 @@ from vmm.pv.xen.console import PvConsole
 from vmm.pv.xen.cpuid import HIDDEN, leaves
 from vmm.pv.xen.event_op import EventOp
 from vmm.pv.xen.events import Channel, EventChannels, Status
+from vmm.pv.xen.grant_map import GrantMaps
 from vmm.pv.xen.grants import GrantTable
 from vmm.pv.xen.guest import BadPointerError, GuestCpu
 from vmm.pv.xen.memory_op import MemoryOp
+from vmm.pv.xen.referee import Rule
 from vmm.pv.xen.runstate import RunState, RunStates
 from vmm.pv.xen.sched_op import After, SchedOp
 from vmm.pv.xen.seed import seed
@@ -91,6 +93,8 @@ class XenPv:
         self.time = SystemTime(clock, self.shared, layout.shared_info, self._machine.epoch)
         self.runstates = RunStates(cpus, clock.ns, self._write_linear)
         self.grants = GrantTable(self.shared, engine, layout.grants)
+        self.maps = self.grants.own = GrantMaps(engine, self.shared, self.grants)
+        self.ports.report = self.grants.report = self._report
         self.store = Store()
         self.sched = SchedOp(self.ports, self.timers, self._out.shut_down, cpus)
         self.ports.pollers = self.sched.pollers
@@ -115,6 +119,9 @@ class XenPv:
             table[mfn] = pfn
         at = self._layout.m2p * PAGE
         self._memory.ram.view[at : at + 8 * len(table)] = table.tobytes()
+
+    def _report(self, rule: Rule, address: int, value: int) -> None:
+        self.engine.note_breach(rule.number, address, value)
 
     # ---- starting ----
 
@@ -258,8 +265,9 @@ class XenPv:
         return {
             "version": 1, "engine": self.engine.save(), "events": self.ports.save(),
             "timers": self.timers.save(), "runstates": self.runstates.save(),
-            "grants": [self.grants.version, self.grants.frames], "p2m": self._memory.p2m.tobytes(),
-            "store": self.store.save(), "ring": self.store_ring.save(), "typed": self.console.typed,
+            "maps": self.maps.save(), "grants": self.grants.save(), "store": self.store.save(),
+            "p2m": self._memory.p2m.tobytes(), "ring": self.store_ring.save(),
+            "typed": self.console.typed,
             "polled": [list(ports) for ports in self.sched.polled],
             "timed_out": list(self.sched.timed_out),
             "initialised": sorted(self.vcpu_op.initialised), "owned": self.memory_op.owned,
@@ -272,7 +280,8 @@ class XenPv:
         self.ports.restore(found["events"])
         self.timers.restore(found["timers"])
         self.runstates.restore(found["runstates"])
-        self.grants.version, self.grants.frames = found["grants"]
+        self.maps.restore(found["maps"])
+        self.grants.restore(found["grants"])
         self._memory.p2m[:] = array("Q", found["p2m"])
         self.store.restore(found["store"])
         self.store_ring.restore(found["ring"])

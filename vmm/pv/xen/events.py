@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, Final, Protocol
 
 from vmm.pv.xen.abi import PAGE
+from vmm.pv.xen.referee import Report, Rule, ignore
 from vmm.pv.xen.shared import Shared
 
 PORTS: Final = 4096
@@ -62,6 +63,8 @@ class EventChannels:
         self.channels: dict[int, Channel] = {}
         self.listeners: dict[int, Listener] = {}
         """Back ends, by the guest's port: what a send there calls."""
+        self.report: Report = ignore
+        self._lost: set[int] = set()
         self.pollers: Callable[[int], list[int]] = lambda _port: []
         """The vCPUs that sleep until a port is pending."""
 
@@ -127,12 +130,31 @@ class EventChannels:
         info = self._engine.vcpu_info(vcpu)
         return bool(self._shared.read(info, 1)) and not self._shared.read(info + INFO_MASK, 1)
 
-    def is_delivered(self, port: int) -> bool:
-        """For the referee: pending and unmasked, yet its selector bit is not set: a lost event."""
-        if not self.is_pending(port) or self._shared.test_bit(self._base + MASK, port):
+    def look_for_lost(self, vcpu: int) -> None:
+        """A vCPU goes to sleep: report, once, what is pending for it and no upcall tells of."""
+        waiting = self._bits(PENDING) & ~self._bits(MASK)
+        lost = {p for p in self._lost if waiting >> p & 1 and not self._is_told(p)}
+        while waiting:
+            port = (waiting & -waiting).bit_length() - 1
+            waiting &= waiting - 1
+            channel = self.channels.get(port)
+            if channel is None or channel.vcpu != vcpu or self._is_told(port):
+                continue
+            if port not in lost:
+                self.report(Rule.LOST_EVENT, self._base + PENDING + port // 64 * 8, port)
+            lost.add(port)
+        self._lost = lost
+
+    def _bits(self, at: int) -> int:
+        return self._shared.read(self._base + at, PORTS // 8)
+
+    def _is_told(self, port: int) -> bool:
+        """Whether an upcall for it is due: both its word's selector bit and the pending byte."""
+        if port not in self.channels:
             return True
         info = self._engine.vcpu_info(self.channels[port].vcpu)
-        return self._shared.test_bit(info + INFO_SELECTOR, port // 64)
+        selected = self._shared.test_bit(info + INFO_SELECTOR, port // 64)
+        return selected and bool(self._shared.read(info + INFO_PENDING, 1))
 
     def enable_upcalls(self, vcpu: int) -> None:
         """Clear a vCPU's upcall mask."""

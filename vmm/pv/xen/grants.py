@@ -5,11 +5,13 @@ version 2 16 bytes and the status words apart. Back ends take a frame for as lon
 its entry shows that, and its page-frame type is held.
 """
 
+from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmm.pv.xen.abi import BACKEND_DOMID, PAGE, Errno, is_self
 from vmm.pv.xen.guest import Caller
+from vmm.pv.xen.referee import Report, Rule, ignore
 from vmm.pv.xen.shared import Shared
 
 if TYPE_CHECKING:
@@ -26,9 +28,9 @@ _SETUP: Final = Struct("<H2xIh6xQ")
 _QUERY: Final = Struct("<H2xIIh2x")
 _STATUS: Final = Struct("<IHhQ")
 _VERSION: Final = Struct("<H2xI")
-_COMMANDS: Final = {0: 32, 1: 24, 3: 4, 4: 16, 5: 40, 7: 32}
+_COMMANDS: Final = {0: 32, 1: 24, 4: 24, 5: 40, 7: 24}
 """Operations on other domains' grants, and the bytes of their arguments."""
-_STATUS_AT: Final = {0: 16, 1: 20, 3: 2, 4: 14, 5: 36, 7: 28}
+_STATUS_AT: Final = {0: 18, 1: 20, 4: 16, 5: 36, 7: 20}
 
 
 class Frames(Protocol):
@@ -43,6 +45,25 @@ class Frames(Protocol):
     def address(self, mfn: int) -> int:
         """Return the machine address of a frame that is held."""
 
+    def maps(self, first: int, count: int) -> bool:
+        """Whether the guest has one of Xen's own frames in its page tables."""
+
+
+class Own(Protocol):
+    """Who maps and copies what the guest granted to itself."""
+
+    def carry_out(self, cpu: Any, command: int, at: int, count: int) -> bool:
+        """Carry a list of operations out; False if that is not done here."""
+
+
+@dataclass(slots=True)
+class Use:
+    """Who has the frame of a grant."""
+
+    frame: int
+    readers: int = 0
+    writers: int = 0
+
 
 class GrantTable:
     """The guest's table: its hypercalls, and what back ends ask of it."""
@@ -54,8 +75,10 @@ class GrantTable:
         self._first: Final = first
         self.version = 1
         self.frames = 1
-        self.stale: list[int] = []
-        """For the referee: grants that a back end was told of and could not use."""
+        self.report: Report = ignore
+        self._uses: dict[int, Use] = {}
+        self.own: Own | None = None
+        """Who carries out operations on the guest's own grants."""
         self._operations: Final[dict[int, Callable[[Caller, int], int]]] = {
             2: self._setup, 6: self._query, 8: self._set_version, 9: self._get_status,
             10: self._get_version,
@@ -73,6 +96,8 @@ class GrantTable:
 
     def _of_others(self, cpu: Caller, command: int, at: int, count: int) -> int:
         """Map, unmap, copy, transfer: no other domain lets this one use a frame."""
+        if self.own is not None and self.own.carry_out(cpu, command, at, count):
+            return 0
         if command not in _COMMANDS:
             return -Errno.NOSYS
         size = _COMMANDS[command]
@@ -104,10 +129,17 @@ class GrantTable:
         version = int.from_bytes(cpu.read(at, 4), "little")
         if version not in _ENTRY:
             return -Errno.INVAL
+        if version != self.version and (self._uses or self._shows_status()):
+            return -Errno.BUSY
         if version != self.version:
             self._change_version(version)
         cpu.write(at, version.to_bytes(4, "little"))
         return 0
+
+    def _shows_status(self) -> bool:
+        """Whether the guest has one of the frames mapped that only version 2 has."""
+        first = self._first + MAX_FRAMES
+        return self.version != 1 and self._engine.maps(first, STATUS_FRAMES)
 
     def _change_version(self, version: int) -> None:
         """All entries are lost but the reserved ones (xen/common/grant_table.c)."""
@@ -149,31 +181,86 @@ class GrantTable:
 
     # ---- back ends ----
 
-    def take(self, reference: int, *, writable: bool) -> int | None:
-        """Return the machine address of a granted frame, held until `give_back`; None: no grant."""
+    def take(self, reference: int, *, writable: bool, domain: int = BACKEND_DOMID) -> int | None:
+        """Return the machine address of a granted frame, held until `give_back`; None: no grant.
+
+        While somebody has it the grant is for the frame that it was for at first, as in Xen.
+        """
         entry = self._entry(reference)
-        if entry is None:
-            self._refuse(reference)
+        use = self._uses.get(reference)
+        if entry is None or not self._permits(entry, domain, writable=writable):
+            self._say(Rule.STALE_GRANT if use else Rule.BAD_GRANT, reference)
             return None
-        flags, domain, mfn = entry
-        wrong = flags & _TYPE_MASK != PERMIT_ACCESS or domain != BACKEND_DOMID
-        if wrong or (writable and flags & READ_ONLY):
-            self._refuse(reference)
-            return None
+        flags, _, mfn = entry
+        if use is not None and use.frame != mfn:
+            self._say(Rule.STALE_GRANT, reference)
+            mfn = use.frame
         if not self._engine.hold(mfn, writable=writable):
-            self._refuse(reference)
+            self._say(Rule.BAD_GRANT, reference)
             return None
+        use = self._uses.setdefault(reference, Use(mfn))
+        use.readers += not writable
+        use.writers += writable
         self._mark(reference, flags | READING | (WRITING if writable else 0))
         return self._engine.address(mfn)
 
     def give_back(self, reference: int, address: int, *, writable: bool) -> None:
         """End the use of a frame that `take` gave."""
         self._engine.drop(address // PAGE, writable=writable)
-        if entry := self._entry(reference):
-            self._mark(reference, entry[0] & ~(READING | WRITING))
+        entry, use = self._entry(reference), self._uses[reference]
+        use.readers -= not writable
+        use.writers -= writable
+        if entry is None:
+            return
+        flags, _, mfn = entry
+        if mfn != use.frame or (self.version == 1 and flags & _TYPE_MASK != PERMIT_ACCESS):
+            self._say(Rule.STALE_GRANT, reference)  # version 2: flags go first, then use is seen
+        if not use.writers:
+            flags &= ~WRITING
+        if not use.readers + use.writers:
+            flags &= ~READING
+            del self._uses[reference]
+        self._mark(reference, flags)
 
-    def _refuse(self, reference: int) -> None:
-        self.stale = [*self.stale[-63:], reference]
+    def exists(self, reference: int) -> bool:
+        """Whether the table has such an entry."""
+        return self._place(reference) is not None
+
+    def entry(self, reference: int) -> tuple[int, int, int] | None:
+        """Return flags, domain and frame of an entry."""
+        return self._entry(reference)
+
+    def swap(self, one: int, other: int) -> None:
+        """Let two entries change places."""
+        first, second, size = self._place(one), self._place(other), _ENTRY[self.version].size
+        assert first is not None
+        assert second is not None
+        kept = self._shared.load(first, size)
+        self._shared.store(first, self._shared.load(second, size))
+        self._shared.store(second, kept)
+
+    def is_used(self, reference: int) -> bool:
+        """Whether somebody has its frame."""
+        return reference in self._uses
+
+    @staticmethod
+    def _permits(entry: tuple[int, int, int], domain: int, *, writable: bool) -> bool:
+        flags, granted_to, _ = entry
+        allowed = flags & _TYPE_MASK == PERMIT_ACCESS and granted_to == domain
+        return allowed and not (writable and flags & READ_ONLY)
+
+    def _say(self, rule: Rule, reference: int) -> None:
+        self.report(rule, self._place(reference) or 0, reference)
+
+    def save(self) -> list[Any]:
+        """The version, how many frames there are, and who has what."""
+        uses = [[ref, u.frame, u.readers, u.writers] for ref, u in sorted(self._uses.items())]
+        return [self.version, self.frames, uses]
+
+    def restore(self, state: Any) -> None:
+        """Take over what save() returned."""
+        self.version, self.frames, uses = state
+        self._uses = {reference: Use(*rest) for reference, *rest in uses}
 
     def _place(self, reference: int) -> int | None:
         size = _ENTRY[self.version].size

@@ -75,6 +75,7 @@ class SchedOp:
     def _block(self, cpu: Caller) -> None:
         self._events.enable_upcalls(cpu.index)
         if not self._events.has_upcall(cpu.index):
+            self._events.look_for_lost(cpu.index)
             self.after = After.SLEEP
 
     def _poll(self, cpu: Caller, at: int) -> int:

@@ -30,6 +30,7 @@ from vmm.pv.xen.hvm.places import (
     STORE_GFN,
     Places,
 )
+from vmm.pv.xen.referee import Notebook
 from vmm.pv.xen.runstate import RunState, RunStates
 from vmm.pv.xen.seed import seed
 from vmm.pv.xen.shared import Shared
@@ -105,6 +106,8 @@ class XenHvm:
         info, grants = (self.places.page(n) // PAGE for n in (SHARED_INFO, GRANTS))
         self.ports: Final = EventChannels(self.shared, self.places, info, self._tell)
         self.grants: Final = GrantTable(self.shared, self.places, grants)
+        self.book: Final = Notebook(self._place)
+        self.grants.report = self.book.report
         self.store: Final = Store()
         self.timers: Final = Timers(clock, cpus, self._expired, lambda _vcpu: None, self._resched)
         self.events: Device | None = self.timers
@@ -154,6 +157,9 @@ class XenHvm:
     def _say(self, data: bytes) -> None:
         if self._machine.console is not None:
             self._machine.console.write(data)
+
+    def _place(self) -> tuple[int, int]:
+        return self._cpus[0].rip() if self._cpus else 0, self._machine.clock.now
 
     def _resched(self) -> None:
         if self._cpus:
@@ -296,7 +302,7 @@ class XenHvm:
         """Ports, timers, the store, Xen's pages and where they are."""
         return {
             "version": 1, "events": self.ports.save(), "runstates": self.runstates.save(),
-            "grants": [self.grants.version, self.grants.frames], "infos": list(self.places.infos),
+            "grants": self.grants.save(), "infos": list(self.places.infos),
             "vectors": list(self.params.vectors), "params": sorted(self.params.params.items()),
             "mapped": sorted(self.places.mapped.items()), "pages": self.places.contents(),
             "store": self.store.save(), "ring": self.store_ring.save(), "typed": self.console.typed,
@@ -307,7 +313,7 @@ class XenHvm:
         found: Any = state
         self.ports.restore(found["events"])
         self.runstates.restore(found["runstates"])
-        self.grants.version, self.grants.frames = found["grants"]
+        self.grants.restore(found["grants"])
         self.places.infos = list(found["infos"])
         self.params.vectors = list(found["vectors"])
         self.params.params = dict(found["params"])

@@ -91,3 +91,8 @@ class Places:
         at = self.hpa(gfn)
         assert at is not None
         return at
+
+    def maps(self, first: int, count: int) -> bool:
+        """Whether the guest has one of these pages, by machine frame, somewhere."""
+        start = first - self.base // PAGE
+        return any(start <= number < start + count for number in self.mapped.values())
