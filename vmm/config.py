@@ -71,6 +71,7 @@ class Console(StrEnum):
 
     SERIAL = "serial"
     VIRTIO = "virtio"
+    XEN = "xen"
 
 
 class Stats(Enum):
@@ -159,6 +160,12 @@ class Config:
         """Whether disks and network cards are Xen's PV devices beside a virtual PC."""
         return "xen" in self.dialects and bool(self.disks or self.net)
 
+    def types_at_xen(self) -> bool:
+        """Whether what is typed goes to Xen's PV console beside a virtual PC: where Linux reads."""
+        consoles = [word for word in self.cmdline.split() if word.startswith("console=")]
+        reads = consoles[-1:] == ["console=hvc0"] and self.console is Console.SERIAL
+        return "xen" in self.dialects and (reads or self.console is Console.XEN)
+
     def has_toolstack(self) -> bool:
         """Whether somebody works on the guest's xenstore beside it: back ends, or a plan."""
         return bool(self.disks or self.net or self.xenstore)
@@ -244,6 +251,8 @@ def _check_built(config: Config) -> None:
         refuse_for_pv(config)
     elif config.pv_identity:
         raise UsageError("--pv-identity is for --technique pv; leave it out")
+    elif config.console is Console.XEN and "xen" not in config.dialects:
+        raise UsageError("--console xen is Xen's PV console; give --dialect xen with it")
     elif config.xenstore and "xen" not in config.dialects:
         raise UsageError("--xenstore is Xen's; give --technique pv or --dialect xen with it")
 

@@ -1,7 +1,7 @@
 """Tour 1.1: put a boot plan into a VM: bytes into memory, the start state into vCPU 0."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hwmodel.arch.model import CpuModel
 from hwmodel.arch.sourced import ModelError
@@ -38,6 +38,13 @@ _DATA: Final = {Mode.REAL16: 0x93, Mode.PROT32: 0xC093, Mode.LONG64: 0xC093}
 _TSS32_BUSY: Final = 0x8B
 XEN_TABLES: Final = 32
 """EPT tables for the places where a guest wants to have Xen's pages."""
+
+
+class Terminal(Protocol):
+    """What takes what somebody types."""
+
+    def receive(self, data: bytes) -> None:
+        """Take characters."""
 
 
 def model_of(name: str, timing: Timing) -> CpuModel:
@@ -153,6 +160,17 @@ def domain_of(vm: "VM") -> "XenPv | None":
     from vmm.domain import make_domain
 
     return make_domain(vm)
+
+
+def terminal_of(vm: "VM") -> "Terminal | None":
+    """Return the console that is typed at, None: the board's serial port or keyboard."""
+    if vm.domain is not None:
+        return vm.domain.console
+    if vm.config.types_at_xen():
+        xen: Any = vm.dialects["xen"]
+        console: Terminal = xen.console
+        return console
+    return vm.peripherals.outside.terminal
 
 
 def place(vm: "VM") -> BootPlan:

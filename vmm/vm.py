@@ -265,8 +265,7 @@ class VM:
 
     def _receive(self, data: bytes) -> None:
         """Take what is typed."""
-        own = self.domain.console if self.domain else self.peripherals.outside.terminal
-        (own or self.board).receive(data)
+        (start.terminal_of(self) or self.board).receive(data)
 
     @property
     def balloon(self) -> "Balloon":

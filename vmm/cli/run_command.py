@@ -96,7 +96,7 @@ def run(
     disk: Annotated[list[str] | None, _text("--disk", "F[,readonly]", _DISK)] = None,
     net: Annotated[list[str] | None, _text("--net", "user|socket[,...]", _NET)] = None,
     console: Annotated[
-        str | None, _text("--console", "serial|virtio", "What is on the terminal [serial].")
+        str | None, _text("--console", "serial|virtio|xen", "What is on the terminal [serial].")
     ] = None,
     channel: Annotated[list[str] | None, _text("--channel", "NAME,listen=...", _CHANNEL)] = None,
     rng: Annotated[str | None, _text("--rng", "seeded|FILE", "A virtio entropy source.")] = None,
