@@ -160,12 +160,6 @@ class Config:
         """Whether disks and network cards are Xen's PV devices beside a virtual PC."""
         return "xen" in self.dialects and bool(self.disks or self.net)
 
-    def types_at_xen(self) -> bool:
-        """Whether what is typed goes to Xen's PV console beside a virtual PC: where Linux reads."""
-        consoles = [word for word in self.cmdline.split() if word.startswith("console=")]
-        reads = consoles[-1:] == ["console=hvc0"] and self.console is Console.SERIAL
-        return "xen" in self.dialects and (reads or self.console is Console.XEN)
-
     def has_toolstack(self) -> bool:
         """Whether somebody works on the guest's xenstore beside it: back ends, or a plan."""
         return bool(self.disks or self.net or self.xenstore)

@@ -42,6 +42,13 @@ class StoreWrite:
         return cls(found[1], found[2], int(found[3] or 0) * _TIMES[found[4] or "ns"])
 
 
+def types_at_xen(config: "Config") -> bool:
+    """Whether what is typed goes to Xen's PV console beside a virtual PC: where Linux reads."""
+    consoles = [word for word in config.cmdline.split() if word.startswith("console=")]
+    reads = consoles[-1:] == ["console=hvc0"] and config.console == "serial"
+    return "xen" in config.dialects and (reads or config.console == "xen")
+
+
 def refuse_for_pv(config: "Config") -> None:
     """Refuse what a PV guest cannot have, naming the option."""
     if config.cpus > PV_CPUS_MAX:

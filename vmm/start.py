@@ -24,6 +24,7 @@ from vmm.errors import UsageError
 from vmm.memory.guest import GuestMemory
 from vmm.pv.dialect import Machine
 from vmm.pv.roster import Roster, build_roster
+from vmm.pv_options import types_at_xen
 from vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def terminal_of(vm: "VM") -> "Terminal | None":
     """Return the console that is typed at, None: the board's serial port or keyboard."""
     if vm.domain is not None:
         return vm.domain.console
-    if vm.config.types_at_xen():
+    if types_at_xen(vm.config):
         xen: Any = vm.dialects["xen"]
         console: Terminal = xen.console
         return console

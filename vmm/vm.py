@@ -76,8 +76,9 @@ class VM:
         self.watchers: Final = Watchers(self.dialects.watchers)
         self.sources: Final = HostSources(self.clock, tape)
         self.input: Final = HostInput(
-            self.clock, self.sources, poll_input, wait_idle, self._receive
-        )
+            self.clock, self.sources, poll_input, wait_idle,
+            lambda data: (start.terminal_of(self) or self.board).receive(data),
+        )  # fmt: skip
         self.unknown: set[tuple[str, int, str]] = set()
         self.instruction_limit = self.config.max_instructions
         self._stop: Stop | None = None
@@ -260,12 +261,7 @@ class VM:
         return any(vcpu.is_runnable() for vcpu in self.vcpus)
 
     def _idle(self, cycle: int | None) -> bool:
-        """Wait for input in real time where some may come; True: look again."""
-        return self.interrupted is None and self.input.idle(cycle)
-
-    def _receive(self, data: bytes) -> None:
-        """Take what is typed."""
-        (start.terminal_of(self) or self.board).receive(data)
+        return self.interrupted is None and self.input.idle(cycle)  # True: look again
 
     @property
     def balloon(self) -> "Balloon":

@@ -39,11 +39,8 @@ static int unmap(const void *page, uint64_t bus, uint32_t handle)
     return CALL3(GRANT_TABLE_OP, UNMAP, &u, 1) ? -100 : u.status;
 }
 
-void test_main(void)
+static void make_table(void)
 {
-    static uint64_t before;
-    uint32_t two = 2;
-
     setup.domain = SELF;
     setup.count = 1;
     setup.list = (uint64_t)frames;
@@ -54,7 +51,12 @@ void test_main(void)
     grant(9, scratch[2], PERMIT | READ_ONLY);
     m.domain = OWN;
     *(volatile uint64_t *)scratch[1] = 0x1234;
-    before = *entry_of(scratch[3]);
+}
+
+/* In use, a grant cannot be moved; unmapped, it is nobody's. */
+static void map_and_unmap(void)
+{
+    uint32_t two = 2;
 
     equal(map_at(scratch[3], 8, HOST), 0, "a grant of one's own is mapped");
     equal(*(volatile uint64_t *)scratch[3], 0x1234, "and shows its frame");
@@ -70,6 +72,10 @@ void test_main(void)
     equal(*entry_of(scratch[3]), 0, "and its entry is clear");
     equal(table[8].flags, PERMIT, "nobody has it");
     equal(unmap(scratch[3], 0, m.handle), -4, "twice is GNTST_bad_handle");
+}
+
+static void map_wrongly(void)
+{
     equal(map_at(scratch[3], 9, HOST), -1, "what is read-only is not mapped writable");
     equal(map_at(scratch[3], 9, HOST | READS), 0, "it is to be read");
     equal(unmap(scratch[3], 0, m.handle), 0, "and unmapped");
@@ -90,15 +96,22 @@ void test_main(void)
     equal(map_at(scratch[3], 8, HOST | DEVICE), 0, "one grant, two mappings");
     equal(unmap(scratch[3], 0, m.handle), 0, "the processor's goes");
     equal(unmap(0, m.bus, m.handle), 0, "the device's goes");
+}
+
+static void replace(void)
+{
+    uint64_t before = *entry_of(scratch[5]);
 
     equal(map_at(scratch[3], 8, HOST), 0, "again");
     u = (__typeof__(u)){ .address = (uint64_t)scratch[3], .other = (uint64_t)scratch[5], .handle = m.handle };
-    before = *entry_of(scratch[5]);
     CALL3(GRANT_TABLE_OP, REPLACE, &u, 1);
     equal(u.status, 0, "a mapping is replaced by another's");
     equal(*entry_of(scratch[3]) & ~0x60ul, before & ~0x60ul, "which stands in its place");
     equal(*entry_of(scratch[5]), 0, "and no more in its own");
+}
 
+static void copy(void)
+{
     c = (__typeof__(c)){ .source = 8, .giver = SELF, .start = 0, .target = mfn_of(scratch[6]), .taker = SELF, .end = 16, .size = 8, .flags = 1 };
     CALL3(GRANT_TABLE_OP, COPY, &c, 1);
     equal(c.status, 0, "a copy from a grant");
@@ -114,6 +127,17 @@ void test_main(void)
     c.target = mfn_of((void *)start_info->pt_base);
     CALL3(GRANT_TABLE_OP, COPY, &c, 1);
     equal(c.status, -1, "a page table is not written to");
+}
+
+void test_main(void)
+{
+    uint32_t two = 2;
+
+    make_table();
+    map_and_unmap();
+    map_wrongly();
+    replace();
+    copy();
     CALL3(GRANT_TABLE_OP, SWAP, &s, 1);
     equal(s.status, 0, "two entries change places");
     equal(table[8].flags, PERMIT | READ_ONLY, "flags and all");
