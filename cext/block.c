@@ -329,18 +329,14 @@ static void mend_core(struct engine *e, const struct block *left, uint64_t pc)
 static void __attribute__((noinline)) block_slow(struct engine *e, struct block *b, uint64_t pc, uint32_t size, uint8_t *back)
 {
     uint64_t rep = e->rep_pc;
-    if (rep == pc && b->real_pc == pc && b->pc == BLOCK_SLOW && !e->interrupted && !e->stepping && !rep_is_due(e)) {
-        if (e->costs)
-            count_rep(e, b);
-        if (b->flags & (BLOCK_STOS | BLOCK_MOVS))
-            rep_in_bulk(e, b);
-        e->block = b;              /* one more iteration */
+    if (goes_on_in_rep(e, b, pc) || begins_rep(e, b, pc, size))
         return;
-    }
     struct block left = e->block ? *e->block : (struct block){0};
     settle_rep(e, e->block, pc, e->block != NULL);
     end_block(e);
     mend_core(e, &left, pc);
+    if (rep != NO_REP && b->pc == pc && runs_behind_rep(e, b))
+        return;
     if (back) {
         skip_exit_check(e, back);
         note_code(e, back);

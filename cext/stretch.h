@@ -48,6 +48,9 @@ bool rep_is_due(const struct engine *e);
 uint64_t iterations_work(const struct engine *e);                  /* of the REP under way, not yet booked */
 uint16_t bulk_kind(const uint8_t *code, size_t size);              /* bulk.c */
 void rep_in_bulk(struct engine *e, const struct block *b);
+bool goes_on_in_rep(struct engine *e, struct block *b, uint64_t pc);                       /* repturn.c */
+bool begins_rep(struct engine *e, struct block *b, uint64_t pc, uint32_t size);
+bool runs_behind_rep(struct engine *e, struct block *b);
 void settle_rep(struct engine *e, const struct block *b, uint64_t pc, bool ended);
 void left_behind(struct engine *e, const struct block *b, uint64_t pc);    /* --timing detailed: it ended, `pc` comes next */
 void restore_left(struct engine *e);               /* to where the block before began */

@@ -13,6 +13,7 @@ from hwmodel.arch.vmcs import Field
 from hwmodel.timing.ledger import Heading
 from vmm.activity import Activity, Sleeper
 from vmm.apicv import VirtualApic
+from vmm.controls import PLE_WINDOW
 from vmm.devices.lapic_bus import EVERYONE, DeliveryMode, Message
 from vmm.devices.lapic_eoi import ends_silently
 from vmm.devices.lapic_registers import Reg
@@ -67,6 +68,7 @@ class DialectView(Sleeper):
 
     def scheduled(self) -> None:
         """It has the physical CPU, which another one had."""
+        self.vmcs[Field.PLE_WINDOW] = PLE_WINDOW
         self.vmcs.book_stolen(self.waited())
         for hook in self.dialects.scheduled:
             hook(self)

@@ -275,9 +275,7 @@ class VM:
         self.interrupted = reason
         self.pcpus.interrupt()
 
-    def hear_lines(self) -> None:
-        """Let serial output come line by line: for a listener who does not stop the run by it."""
-        start.say_lines(self)
+    hear_lines = start.say_lines
 
     def wake(self) -> None:
         """Look for host input soon, however long the guest's turn; from any thread."""
