@@ -83,8 +83,7 @@ class VM:
         self.instruction_limit = self.config.max_instructions
         self._stop: Stop | None = None
         self.interrupted: str | None = None
-        self._woken = self._closed = False
-        self._reset_requested = False
+        self._woken = self._closed = self._reset_requested = False
         self._open_exit: tuple[Vcpu, Exit] | None = None
         self.peripherals: Final = Peripherals(
             self.config, self.clock, self.sources, log=log, screen=self.console.write
