@@ -204,15 +204,15 @@ def test_two_guests_on_a_wire_are_the_same_twice(cloud: Boot) -> None:
 
 SERVER = """
 ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0
-nc -l -p 99 -e sh -c 'sha256sum > /tmp/sum'
-echo "GOT $(cat /tmp/sum)"
+nc -l -p 99 -e sh -c 'sha256sum > /root/sum'
+echo "GOT $(cat /root/sum)"
 """
 CLIENT = """
 ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0
-head -c 2000000 /dev/urandom > /tmp/data
-until ping -c 1 -w 1 10.9.0.1 > /tmp/ping; do sleep 1; done
-nc 10.9.0.1 99 -e cat /tmp/data
-echo "SENT $(sha256sum < /tmp/data)"
+head -c 2000000 /dev/urandom > /root/data
+until ping -c 1 -w 1 10.9.0.1 > /root/ping; do sleep 1; done
+nc 10.9.0.1 99 -e cat /root/data
+echo "SENT $(sha256sum < /root/data)"
 """
 
 
@@ -256,7 +256,7 @@ def test_pages_that_linux_frees_go_back_to_the_host(cloud: Boot) -> None:
     def look() -> None:
         released.append(machine[0].balloon.released)
 
-    fill = "dd if=/dev/zero of=/tmp/fill bs=1M count=96 2> /dev/null; rm /tmp/fill; sleep 6"
+    fill = "dd if=/dev/zero of=/root/fill bs=1M count=96 2> /dev/null; rm /root/fill; sleep 6"
     steps: list[tuple[bytes, Any]] = [
         (PROMPT, b"sleep 6; echo MA''RK\n"),
         (b"MARK", look),
