@@ -60,9 +60,12 @@ class Wakeup(StrEnum):
 
 
 class KernelEntry(StrEnum):
-    """Where a bzImage starts: AUTO unpacks the kernel inside on the host where that can be done."""
+    """Where a bzImage starts: AUTO and LINUX unpack the kernel inside on the host where that can be
+    done; LINUX enters it as a PC's boot loader does under --dialect xen too, and not by PVH.
+    """
 
     AUTO = "auto"
+    LINUX = "linux"
     DECOMPRESSOR = "decompressor"
 
 

@@ -153,10 +153,12 @@ def say_lines(vm: "VM") -> None:
 def domain_of(vm: "VM") -> "XenPv | None":
     """Return the Xen PV domain that the VM is to be, if it is to be one."""
     if vm.config.technique is not Technique.PV:
-        if "xen" in vm.config.dialects and vm.config.has_toolstack():
-            from vmm.xenback.plug import plug
+        if "xen" in vm.config.dialects:
+            from vmm.xenback.plug import plug, plug_platform
 
             plug(vm, vm.dialects["xen"])
+            if vm.plan.protocol != "pvh":
+                plug_platform(vm, vm.dialects["xen"])
         return None
     from vmm.domain import make_domain
 

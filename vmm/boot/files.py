@@ -9,7 +9,7 @@ from vmm.boot.identify import plan
 from vmm.boot.linux.header import is_bzimage
 from vmm.boot.plan import BootPlan
 from vmm.boot.request import BootModule, BootRequest
-from vmm.config import Config
+from vmm.config import Config, KernelEntry
 from vmm.errors import UsageError
 
 DEMO = "hello.elf"
@@ -22,10 +22,11 @@ def plan_for(config: Config) -> BootPlan:
         BootModule(module.path.name, read_file(module.path, "--initrd"), module.cmdline)
         for module in config.initrds
     )
-    if "xen" in config.dialects and is_bzimage(data):  # as Xen starts it: by the PVH entry
+    auto = config.kernel_entry is KernelEntry.AUTO
+    if "xen" in config.dialects and auto and is_bzimage(data):  # as Xen starts it: by its PVH entry
         from vmm.boot.linux.bzimage import kernel_inside
 
-        data = kernel_inside(data)
+        data = kernel_inside(data) or data
     request = BootRequest(
         config.memory,
         config.cmdline,

@@ -29,6 +29,10 @@ _CHANNEL = (
     "A port /dev/virtio-ports/NAME: listen=ADDRESS, connect=ADDRESS, file=PATH or null; may be "
     "repeated."
 )
+_KERNEL_ENTRY = (
+    "Who unpacks a bzImage: we, or it [auto]; linux: as a PC's loader enters it, not by PVH, under "
+    "--dialect xen."
+)
 _XENSTORE = (
     "Under Xen: a node of xenstore, written at a time of the guest's, as in "
     "control/shutdown=poweroff@2s; may be repeated."
@@ -81,7 +85,7 @@ def run(
     ] = None,
     kernel_entry: Annotated[
         str | None,
-        _text("--kernel-entry", "auto|decompressor", "Who unpacks a bzImage: we, or it [auto]."),
+        _text("--kernel-entry", "auto|linux|decompressor", _KERNEL_ENTRY),
     ] = None,
     kaslr: Annotated[
         str | None, _text("--kaslr", "SEED", "Shift the unpacked kernel, by this seed [off].")

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from vmm.vm import VM
 
 
+def plug_platform(vm: "VM", dialect: Any) -> None:
+    """Give a guest that enters as a PC the device by which it finds the others."""
+    from vmm.xenback.platform_pci import FIRST_PORT, PORTS, PlatformPorts, XenPlatform
+
+    function = XenPlatform()
+    vm.board.ports.register(FIRST_PORT, PORTS, PlatformPorts(vm.console.write), width=4)
+    vm.board.plug(function)
+    dialect.pin = function.set_intx
+
+
 def plug(vm: "VM", domain: Any) -> None:
     """Make the back ends; the board keeps their time and their state."""
     means = Means(domain.store, domain.ports, domain.grants, domain.shared)

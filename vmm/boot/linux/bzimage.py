@@ -29,7 +29,8 @@ def plan_bzimage(data: bytes, request: BootRequest) -> BootPlan:
     header = parse_header(data)
     check_cmdline(request.cmdline, header.cmdline_size)
     layout = Layout(request.memory)
-    if request.kernel_entry is KernelEntry.AUTO and (content := _unpacked(data, header)):
+    shipped = request.kernel_entry is KernelEntry.DECOMPRESSOR
+    if not shipped and (content := _unpacked(data, header)):
         return _plan_unpacked(layout, content, header, request)
     if request.kaslr is not None:
         raise UsageError(

@@ -25,7 +25,7 @@ _UPCALL: Final = Struct("<IB3x")
 _PHYSMAP: Final = Struct("<HHIQQ")
 _REMOVE: Final = Struct("<H6xQ")
 _STATUS_INDEX: Final = 1 << 31  # XENMAPIDX_grant_table_status
-_VIA_VECTOR: Final = 2
+_VIA_GSI, _VIA_PIN, _VIA_VECTOR = 0, 1, 2
 _FEATURES: Final = 1 << 0 | 1 << 2 | 1 << 8 | 1 << 9
 """writable_page_tables, auto_translated_physmap, hvm_callback_vector, hvm_safe_pvclock."""
 _INDEX: Final = Struct("<II")
@@ -64,6 +64,12 @@ class HvmOp:
         """The vector of upcalls of all vCPUs, 0: none."""
         via = self.params.get(CALLBACK_IRQ, 0)
         return via & 0xFF if via >> 56 == _VIA_VECTOR else 0
+
+    @property
+    def pin(self) -> bool:
+        """Whether upcalls of the first vCPU are the level of an interrupt line: a GSI or a pin."""
+        via = self.params.get(CALLBACK_IRQ, 0)
+        return via != 0 and via >> 56 in (_VIA_GSI, _VIA_PIN)
 
     def __call__(self, cpu: Caller, arguments: tuple[int, ...]) -> int:
         """set_param, get_param, set_evtchn_upcall_vector."""

@@ -115,6 +115,9 @@ class XenHvm:
         self.runstates: Final = RunStates(cpus, clock.ns, self._write_linear)
         self.params: Final = HvmOp(cpus, STORE_PORT, CONSOLE_PORT)
         self._cpus: list[Processor] = []
+        self.pin: Callable[[bool], None] = lambda _level: None
+        """The interrupt pin of the platform device, where there is one."""
+        self._pin_is_up = False
         frames = machine.memory.size // PAGE
         vcpu_op = HvmVcpuOp(
             self.places, self.timers, self.runstates, self._move_info, self._time_of, cpus
@@ -236,9 +239,23 @@ class XenHvm:
         """Something is pending for a vCPU: its local APIC gets the vector."""
         if vcpu >= len(self._cpus) or not self.shared.read(self.places.vcpu_info(vcpu), 1):
             return
-        if vector := self.params.vectors[vcpu] or self.params.callback:
+        if vcpu == 0 and self.params.pin and not self.params.vectors[0]:
+            self._raise_pin()
+        elif vector := self.params.vectors[vcpu] or self.params.callback:
             self._cpus[vcpu].interrupt(_FIXED, vector)
             self._cpus[vcpu].reschedule()
+
+    def _raise_pin(self) -> None:
+        """The pin is up for as long as the pending byte is set."""
+        self._pin_is_up = True
+        self.pin(True)
+        self._cpus[0].reschedule()
+
+    def _settle_pin(self, _cpu: Processor) -> None:
+        """Has the first vCPU taken its upcall? Asked before its local APIC ends an interrupt."""
+        if self._pin_is_up and not self.shared.read(self.places.vcpu_info(0), 1):
+            self._pin_is_up = False
+            self.pin(False)
 
     def _entering(self, cpu: Processor) -> None:
         """A vector set by a parameter is not the local APIC's: nobody ends it there."""
@@ -290,6 +307,7 @@ class XenHvm:
     def attach(self, processors: list[Processor]) -> None:
         """Meet the virtual CPUs."""
         self._cpus = processors
+        processors[0].before_apic(self._settle_pin)
         self._show_times()
 
     def begin_life(self, life: int) -> None:
@@ -306,6 +324,7 @@ class XenHvm:
             "vectors": list(self.params.vectors), "params": sorted(self.params.params.items()),
             "mapped": sorted(self.places.mapped.items()), "pages": self.places.contents(),
             "store": self.store.save(), "ring": self.store_ring.save(), "typed": self.console.typed,
+            "pin": self._pin_is_up,
         }  # fmt: skip
 
     def restore(self, state: State) -> None:
@@ -322,3 +341,4 @@ class XenHvm:
         self.store.restore(found["store"])
         self.store_ring.restore(found["ring"])
         self.console.typed = found["typed"]
+        self._pin_is_up = found["pin"]
