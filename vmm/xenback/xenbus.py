@@ -130,6 +130,8 @@ class Backend:
         channel = self.ports.channels.get(port)
         if channel is None or channel.status is not Status.UNBOUND:
             return False
+        if channel.domain != BACKEND_DOMID:
+            return False
         channel.status = Status.INTERDOMAIN
         self.port = port
         self.ports.listeners[port] = listener
@@ -137,9 +139,14 @@ class Backend:
 
     def _hang_up(self) -> None:
         if self.port:
-            self.ports.listeners.pop(self.port, None)
+            self._stop_listening()
             self.disconnect()
             self.port = 0
+
+    def _stop_listening(self) -> None:
+        """A port that the guest closed may be another back end's by now."""
+        if self.ports.listeners.get(self.port) == self.kick:
+            del self.ports.listeners[self.port]
 
     def give_up(self) -> None:
         """End the connection: what is on the ring makes no sense."""
@@ -148,7 +155,7 @@ class Backend:
 
     def rebind(self, port: int) -> None:
         """Behind a restore: listen where the connection is now."""
-        self.ports.listeners.pop(self.port, None)
+        self._stop_listening()
         self.port = port
         if port:
             self.ports.listeners[port] = self.kick

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.vmm.xenback.front import FREE, PAGE, READING, WRITING, World
+from vmm.pv.xen.events import Status
 from vmm.storage.opening import open_image
 from vmm.virtio.blk_timing import TIMINGS, Medium
 from vmm.xenback.blkback import BlockBackend
@@ -179,3 +180,21 @@ def test_a_request_takes_as_long_as_the_medium(tmp_path: Path) -> None:
     front.backend.fire()
     assert front.world.shared.read(RING * PAGE + 8, 4) == 1
     assert front.world.ports.is_pending(front.port)
+
+
+def test_a_port_that_was_closed_and_is_anothers_stays_that_ones(tmp_path: Path) -> None:
+    front = Front(tmp_path).connect()
+    front.world.ports.close(front.port)
+    assert front.world.open_port() == front.port
+    heard: list[int] = []
+    front.world.ports.channels[front.port].status = Status.INTERDOMAIN
+    front.world.ports.listeners[front.port] = lambda: heard.append(1)
+    front.world.says(front.backend.front, state=6)
+    front.world.ports.send(front.port)
+    assert heard == [1]
+
+
+def test_a_port_that_is_open_for_another_domain_is_not_taken(tmp_path: Path) -> None:
+    front = Front(tmp_path)
+    front.world.ports.channels[front.port].domain = 1
+    assert (front.connect().state, front.world.held()) == ("2", {})

@@ -25,7 +25,7 @@ from vmm.pv.xen.seed import seed
 from vmm.pv.xen.shared import Shared
 from vmm.pv.xen.small_ops import ConsoleIo, PhysdevOp, not_offered, not_permitted
 from vmm.pv.xen.store import Store
-from vmm.pv.xen.store_ring import StoreRing
+from vmm.pv.xen.store_ring import OWN_PATH, StoreRing
 from vmm.pv.xen.timers import SystemTime, Timers
 from vmm.pv.xen.vcpu_op import VcpuOp
 from vmm.pv.xen.version import xen_version
@@ -95,7 +95,7 @@ class XenPv:
         self.grants = GrantTable(self.shared, engine, layout.grants)
         self.maps = self.grants.own = GrantMaps(engine, self.shared, self.grants)
         self.ports.report = self.grants.report = self._report
-        self.store = Store()
+        self.store = Store(OWN_PATH)
         self.sched = SchedOp(self.ports, self.timers, self._out.shut_down, cpus)
         self.ports.pollers = self.sched.pollers
         self.vcpu_op = VcpuOp(engine, self.cpus, self.timers, self.time, self.runstates)

@@ -37,11 +37,14 @@ class ByteRing:
     def put(self, data: bytes) -> int:
         """Produce as much as there is room for; how much that was."""
         room = self.size - self.used() if self.is_sound() else 0
-        first = self.shared.read(self.producer, 4)
-        for offset, byte in enumerate(data[:room]):
-            self.shared.write(self.data + (first + offset & self.size - 1), 1, byte)
-        self.shared.write(self.producer, 4, first + min(room, len(data)) & 0xFFFF_FFFF)
-        return min(room, len(data))
+        first, count = self.shared.read(self.producer, 4), min(room, len(data))
+        at = first & self.size - 1
+        ahead = min(count, self.size - at)  # up to the end; the rest goes to the beginning
+        self.shared.store(self.data + at, data[:ahead])
+        if count > ahead:
+            self.shared.store(self.data, data[ahead:count])
+        self.shared.write(self.producer, 4, first + count & 0xFFFF_FFFF)
+        return count
 
 
 CONSOLE_IN: Final = 0, 1024, 3072, 3076

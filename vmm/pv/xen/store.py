@@ -1,14 +1,19 @@
 """Xenstore: a tree of small values with watches and transactions (docs/misc/xenstore.txt).
 
-A transaction sees a copy of the tree, which is shared until it writes; it commits if no node that
-it looked at or changed was changed meanwhile by another, else EAGAIN.
+A transaction sees a copy of the tree; it commits if no node that it looked at or changed was
+changed meanwhile by another, else EAGAIN. Quotas and their errors are those of Xen's xenstored
+(tools/xenstore/xenstored_core.c): they hold below the path of the guest, and for its transactions.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-PATH_MAX, VALUE_MAX, NODES_MAX, WATCHES_MAX, TRANSACTIONS_MAX = 3072, 2048, 4096, 128, 10
+PATH_MAX, VALUE_MAX, NODES_MAX, TRANSACTIONS_MAX = 3072, 2048, 1000, 10
+TRANSACTION_NODES_MAX: Final = 1024
+_CHANGES_MAX: Final = 4096
+"""So many changes are remembered while transactions are open: then these cannot commit."""
+_NEVER: Final = -1
 _ALLOWED: Final = frozenset(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/_@:.$".decode()
 )
@@ -28,6 +33,14 @@ class Transaction:
     changed: dict[str, bool] = field(default_factory=dict)
     """Paths written or removed (True), in order."""
 
+    def touch(self, path: str) -> None:
+        """Note that it looks at a node, or changes it."""
+        if path in self.touched:
+            return
+        if len(self.touched) >= TRANSACTION_NODES_MAX:
+            raise StoreError("ENOSPC")
+        self.touched.add(path)
+
 
 Watcher = Callable[[str, str], None]
 """Hears of a path that changed, with the token of the watch."""
@@ -36,12 +49,13 @@ Watcher = Callable[[str, str], None]
 class Store:
     """The whole tree. Paths are absolute; `owner` (a domain's path) resolves relative ones."""
 
-    def __init__(self) -> None:
-        """Only the root."""
+    def __init__(self, guest: str = "") -> None:
+        """Only the root. Quotas hold below the path of the `guest`."""
+        self._guest: Final = guest + "/"
         self.tree: dict[str, bytes] = {"/": b""}
         self.generation = 0
         self.changes: dict[str, int] = {}
-        """By path, the generation of its last change."""
+        """By path, the generation of its last change, while transactions are open."""
         self.transactions: dict[int, Transaction] = {}
         self.watches: list[tuple[str, str, Watcher]] = []
         self._next = 1
@@ -73,7 +87,7 @@ class Store:
             return self.tree
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
-        self.transactions[transaction].touched.add(path)
+        self.transactions[transaction].touch(path)
         return self.transactions[transaction].tree
 
     # ---- writing ----
@@ -81,16 +95,29 @@ class Store:
     def write(self, path: str, value: bytes, transaction: int = 0) -> None:
         """Set a node; parents come into being."""
         if len(value) > VALUE_MAX:
-            raise StoreError("E2BIG")
+            raise StoreError("ENOSPC")
         tree = self._tree(path, transaction)
         fresh = [p for p in _parents(path) if p not in tree]
-        if len(tree) + len(fresh) >= NODES_MAX:
-            raise StoreError("ENOSPC")
+        if path not in tree and path.startswith(self._guest):
+            self._check_quota(len(fresh) + 1 + self._of_guest(tree))
+        self._touch(fresh, transaction)
         for parent in fresh:
             tree[parent] = b""
             self._changed(parent, transaction, removed=False)
         tree[path] = value
         self._changed(path, transaction, removed=False)
+
+    def _touch(self, paths: list[str], transaction: int) -> None:
+        """Have room for all of them before one is changed."""
+        for path in paths if transaction else ():
+            self.transactions[transaction].touch(path)
+
+    def _of_guest(self, tree: dict[str, bytes]) -> int:
+        return sum(1 for path in tree if path.startswith(self._guest))
+
+    def _check_quota(self, nodes: int) -> None:
+        if nodes > NODES_MAX:
+            raise StoreError("ENOSPC")
 
     def mkdir(self, path: str, transaction: int = 0) -> None:
         """Make a node that has no value, unless it is there."""
@@ -107,6 +134,7 @@ class Store:
                 raise StoreError("ENOENT")
             return
         below = [n for n in tree if n == path or n.startswith(path + "/")]
+        self._touch(below, transaction)
         for node in below:
             del tree[node]
         for node in below:
@@ -117,7 +145,13 @@ class Store:
             self.transactions[transaction].changed[path] = removed
             return
         self.generation += 1
-        self.changes[path] = self.generation
+        if self.transactions:
+            self.changes[path] = self.generation
+        if len(self.changes) > _CHANGES_MAX:
+            for open_one in self.transactions.values():
+                open_one.began = _NEVER
+        if len(self.changes) > _CHANGES_MAX or not self.transactions:
+            self.changes.clear()
         if fires:
             self._fire(path, removed=removed)
 
@@ -126,7 +160,7 @@ class Store:
     def begin(self) -> int:
         """Start a transaction; return its number."""
         if len(self.transactions) >= TRANSACTIONS_MAX:
-            raise StoreError("EBUSY")
+            raise StoreError("ENOSPC")
         number, self._next = self._next, self._next + 1
         self.transactions[number] = Transaction(dict(self.tree), self.generation)
         return number
@@ -138,8 +172,9 @@ class Store:
         t = self.transactions.pop(number)
         if not commit:
             return
-        if any(self.changes.get(path, 0) > t.began for path in t.touched | t.changed.keys()):
+        if any(self.changes.get(path, 0) > t.began for path in t.touched):
             raise StoreError("EAGAIN")
+        self._check_quota(self._of_guest(self.tree) + self._gained(t))
         for path, removed in t.changed.items():
             if removed:
                 self.tree.pop(path, None)
@@ -147,23 +182,25 @@ class Store:
                 self.tree[path] = t.tree[path]
             self._changed(path, 0, removed=removed)
 
+    def _gained(self, t: Transaction) -> int:
+        """How many nodes a transaction adds below the guest's path."""
+        made = (path for path, removed in t.changed.items() if not removed and path in t.tree)
+        return sum(1 for p in made if p not in self.tree and p.startswith(self._guest))
+
     # ---- watches ----
 
     def watch(self, path: str, token: str, watcher: Watcher) -> None:
         """Hear of changes at and below a path; at once as well, as the protocol has it."""
-        if any((p, t) == (path, token) for p, t, _ in self.watches):
+        if (path, token, watcher) in self.watches:
             raise StoreError("EEXIST")
-        if len(self.watches) >= WATCHES_MAX:
-            raise StoreError("E2BIG")
         self.watches.append((path, token, watcher))
         watcher(path, token)
 
-    def unwatch(self, path: str, token: str) -> None:
+    def unwatch(self, path: str, token: str, watcher: Watcher) -> None:
         """Hear no more."""
-        kept = [w for w in self.watches if (w[0], w[1]) != (path, token)]
-        if len(kept) == len(self.watches):
+        if (path, token, watcher) not in self.watches:
             raise StoreError("ENOENT")
-        self.watches = kept
+        self.watches.remove((path, token, watcher))
 
     def _fire(self, path: str, *, removed: bool) -> None:
         for watched, token, watcher in list(self.watches):

@@ -1,10 +1,12 @@
 """The xenstore ring of the guest: requests in, replies and watch events out (public/io/xs_wire.h).
 
 A guest may only change what is below its own path; of back ends' nodes it may read. Replies that
-find no room wait. A message that is none ends the connection: nothing more is read.
+find no room wait, and while many do no request is read; events of watches that find no room among
+them are lost. A message that is none ends the connection: nothing more is read.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final
@@ -16,7 +18,9 @@ from vmm.pv.xen.store import Store, StoreError, check_path
 
 PAYLOAD_MAX: Final = 4096
 _HEADER: Final = Struct("<IIII")  # type, request, transaction, length
-_QUEUE_MAX: Final = 1 << 20  # bytes of replies that wait
+_REPLIES_MAX: Final = 1 << 14  # bytes that wait, from which on no request is read
+_EVENTS_MAX: Final = 1 << 20  # bytes that wait, from which on events are lost
+WATCHES_MAX: Final = 128
 OWN_PATH: Final = f"/local/domain/{OWN_DOMID}"
 
 
@@ -44,6 +48,25 @@ class Op(IntEnum):
     DIRECTORY_PART = 22
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A watch of the guest's: it is told the path as it asked for it."""
+
+    hear: Callable[["Watch", str], None]
+    path: str
+    token: str
+    written: str = field(compare=False)
+
+    def __call__(self, path: str, _token: str) -> None:
+        """A node changed."""
+        self.hear(self, path)
+
+    def shown(self, path: str) -> str:
+        """Return the path of an event: relative where the watch is."""
+        absolute = self.written.startswith(("/", "@"))
+        return path if absolute else self.written + path[len(self.path) :]
+
+
 class StoreRing:
     """The store's end of one guest's ring, at a machine address."""
 
@@ -57,65 +80,74 @@ class StoreRing:
         self.output = b""
         self.broken = False
         """The guest wrote nonsense; it is heard no more."""
-        self.watched: list[tuple[str, str, str]] = []
-        """The guest's watches: path as it wrote it, absolute path, token."""
+        self.watched: list[Watch] = []
+        self.lost = 0
+        """Events that found no room."""
+        self._answering = False
+        self._events = b""
+        """Come behind the reply to the request that is carried out."""
 
     def kick(self) -> None:
         """The guest has written requests, or taken replies."""
-        if not self._requests.is_sound():
-            self.broken = True
-        if self.broken:
-            return
-        self.input += self._requests.take()
-        while len(self.input) >= _HEADER.size and not self.broken:
-            kind, request, transaction, length = _HEADER.unpack_from(self.input)
-            if length > PAYLOAD_MAX:
+        self._flush()
+        while not self.broken and len(self.output) < _REPLIES_MAX:
+            if not self._requests.is_sound():
                 self.broken = True
                 return
-            end = _HEADER.size + length
-            if len(self.input) < end:
+            message = self._message()
+            if message is None and not self._requests.used():
                 break
-            payload, self.input = self.input[_HEADER.size : end], self.input[end:]
-            self._answer(kind, request, transaction, payload)
-        self._flush()
+            if message is None:
+                self.input += self._requests.take()
+            else:
+                self._answer(*message)
+                self._flush()
+        self._notify()
+
+    def _message(self) -> tuple[int, int, int, bytes] | None:
+        """Take a request off the input; None if there is no whole one."""
+        if len(self.input) < _HEADER.size:
+            return None
+        kind, request, transaction, length = _HEADER.unpack_from(self.input)
+        if length > PAYLOAD_MAX:
+            self.broken = True
+            return None
+        end = _HEADER.size + length
+        if len(self.input) < end:
+            return None
+        payload, self.input = self.input[_HEADER.size : end], self.input[end:]
+        return kind, request, transaction, payload
 
     def _answer(self, kind: int, request: int, transaction: int, payload: bytes) -> None:
+        self._answering = True
         try:
             operation = _OPERATIONS.get(kind)
             if operation is None:
                 raise StoreError("ENOSYS")
             data = operation(self, payload, transaction)
-        except StoreError as error:
-            self._reply(Op.ERROR, request, transaction, str(error).encode() + b"\0")
-        else:
             if len(data) > PAYLOAD_MAX:
-                self._reply(Op.ERROR, request, transaction, b"E2BIG\0")
-            else:
-                self._reply(kind, request, transaction, data)
-
-    def _reply(self, kind: int, request: int, transaction: int, data: bytes) -> None:
-        if len(self.output) > _QUEUE_MAX:
-            self.broken = True
-            return
-        self.output += _HEADER.pack(kind, request, transaction, len(data)) + data
-        if kind != Op.WATCH_EVENT:
-            return
+                raise StoreError("E2BIG")
+        except StoreError as error:
+            kind, data = Op.ERROR, str(error).encode() + b"\0"
+        self.output += _HEADER.pack(kind, request, transaction, len(data)) + data + self._events
+        self._answering, self._events = False, b""
 
     def _flush(self) -> None:
         if self.output and (count := self._replies.put(self.output)):
             self.output = self.output[count:]
             self._notify()
-        elif not self.output:
-            self._notify()
 
-    def _event(self, path: str, token: str) -> None:
-        """A watched node changed: the guest hears the path as it asked for it."""
-        for written, absolute, own in self.watched:
-            if own == token and (path == absolute or path.startswith(absolute.rstrip("/") + "/")):
-                shown = path if written.startswith(("/", "@")) else written + path[len(absolute) :]
-                self._reply(Op.WATCH_EVENT, 0, 0, _text(shown) + _text(token))
-                self._flush()
-                return
+    def _event(self, watch: Watch, path: str) -> None:
+        """A watched node changed."""
+        data = _text(watch.shown(path)) + _text(watch.token)
+        size = len(self.output) + len(self._events) + _HEADER.size + len(data)
+        if size > _EVENTS_MAX:
+            self.lost += 1
+            return
+        self._events += _HEADER.pack(Op.WATCH_EVENT, 0, 0, len(data)) + data
+        if not self._answering:
+            self.output, self._events = self.output + self._events, b""
+            self._flush()
 
     # ---- operations ----
 
@@ -163,27 +195,25 @@ class StoreRing:
     def watch(self, payload: bytes, _transaction: int) -> bytes:
         """WATCH; its first event comes behind the reply."""
         written, token = _two(payload)
-        path = check_path(written, OWN_PATH)
-        self.watched.append((written, path, token))
-        try:
-            self._store.watch(path, token, self._event)
-        except StoreError:
-            self.watched.pop()
-            raise
+        watch = Watch(self._event, check_path(written, OWN_PATH), token, written)
+        if len(self.watched) >= WATCHES_MAX:
+            raise StoreError("E2BIG")
+        self._store.watch(watch.path, token, watch)
+        self.watched.append(watch)
         return b"OK\0"
 
     def unwatch(self, payload: bytes, _transaction: int) -> bytes:
         """UNWATCH."""
         written, token = _two(payload)
-        path = check_path(written, OWN_PATH)
-        self._store.unwatch(path, token)
-        self.watched = [w for w in self.watched if (w[1], w[2]) != (path, token)]
+        watch = Watch(self._event, check_path(written, OWN_PATH), token, written)
+        self._store.unwatch(watch.path, token, watch)
+        self.watched.remove(watch)
         return b"OK\0"
 
     def reset_watches(self, _payload: bytes, _transaction: int) -> bytes:
         """RESET_WATCHES."""
-        for _, path, token in self.watched:
-            self._store.unwatch(path, token)
+        for watch in self.watched:
+            self._store.unwatch(watch.path, watch.token, watch)
         self.watched = []
         return b"OK\0"
 
@@ -230,16 +260,18 @@ class StoreRing:
         """What is on its way, and the watches."""
         return {
             "input": self.input.hex(), "output": self.output.hex(), "broken": self.broken,
-            "watched": [list(watch) for watch in self.watched],
+            "watched": [[w.written, w.path, w.token] for w in self.watched],
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what save() returned: the guest's watches are set again, silently."""
-        self._store.watches = [w for w in self._store.watches if w[2] != self._event]
+        self._store.watches = [w for w in self._store.watches if w[2] not in self.watched]
         self.input, self.output = bytes.fromhex(state["input"]), bytes.fromhex(state["output"])
         self.broken = state["broken"]
-        self.watched = [(a, b, c) for a, b, c in state["watched"]]
-        self._store.watches += [(path, token, self._event) for _, path, token in self.watched]
+        self.watched = [
+            Watch(self._event, path, token, written) for written, path, token in state["watched"]
+        ]
+        self._store.watches += [(watch.path, watch.token, watch) for watch in self.watched]
 
 
 def _is_own(path: str) -> bool:

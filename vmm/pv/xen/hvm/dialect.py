@@ -36,7 +36,7 @@ from vmm.pv.xen.seed import seed
 from vmm.pv.xen.shared import Shared
 from vmm.pv.xen.small_ops import ConsoleIo, not_offered, not_permitted
 from vmm.pv.xen.store import Store
-from vmm.pv.xen.store_ring import StoreRing
+from vmm.pv.xen.store_ring import OWN_PATH, StoreRing
 from vmm.pv.xen.timers import SystemTime, Timers
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class XenHvm:
         self.grants: Final = GrantTable(self.shared, self.places, grants)
         self.book: Final = Notebook(self._place)
         self.grants.report = self.book.report
-        self.store: Final = Store()
+        self.store: Final = Store(OWN_PATH)
         self.timers: Final = Timers(clock, cpus, self._expired, lambda _vcpu: None, self._resched)
         self.events: Device | None = self.timers
         self.time: Final = SystemTime(clock, self.shared, info, machine.epoch)
