@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from array import array
 
 PAGE: Final = 4096
+CANONICAL: Final = 1 << 47
+HOLE_END: Final = 0xFFFF_8800_0000_0000
+"""arch-x86/xen-x86_64.h, HYPERVISOR_VIRT_END: above it is the guest's kernel."""
 SPARE, REGION = 512 << 10, 4 << 20  # bytes
 CMDLINE_MAX: Final = 1023
 STORE_PORT, CONSOLE_PORT = 1, 2
@@ -64,6 +67,8 @@ def plan_pv(data: bytes, request: BootRequest, domain: Domain) -> BootPlan:
     kernel = pv_kernel(image)
     if len(guest_text(request.cmdline)) > CMDLINE_MAX:
         raise UsageError(f"--cmdline is longer than the {CMDLINE_MAX} bytes of Xen's start_info")
+    if any(segment.gpa < kernel.paddr_offset for segment in image.segments):
+        raise UsageError("a segment of the image lies below the offset of its Xen note; relink it")
     parts = [
         Placement(segment.gpa - kernel.paddr_offset, segment.data, segment.name)
         for segment in image.segments
@@ -78,6 +83,7 @@ def plan_pv(data: bytes, request: BootRequest, domain: Domain) -> BootPlan:
             f"--memory holds {len(domain.p2m)} frames and the guest's start needs {places.end}; "
             "give more"
         )
+    _check_addresses(kernel, places)
     parts += _behind(kernel, places, module, request, domain)
     if kernel.hypercall_page:
         page = kernel.hypercall_page - kernel.virt_base
@@ -122,6 +128,22 @@ def _place(kernel: PvKernel, first: int, module: int, frames: int) -> Places:
         first, p2m, p2m_frames, start_info, start_info + 1, start_info + 2, tables, count, stack,
         end // PAGE,
     )  # fmt: skip
+
+
+def _check_addresses(kernel: PvKernel, places: Places) -> None:
+    """Refuse notes with addresses where nothing can be, or that Xen keeps for itself."""
+    ranges = [("VIRT_BASE", kernel.virt_base, places.end * PAGE)]
+    if kernel.init_p2m is not None:
+        ranges.append(("INIT_P2M", kernel.init_p2m, places.p2m_frames * PAGE))
+    for name, start, size in ranges:
+        low, high = start + size <= CANONICAL, start >= HOLE_END and start + size <= 1 << 64
+        if start % PAGE or not (low or high):
+            raise UsageError(f"the image's Xen note {name} {start:#x} is no place; relink it")
+    page = kernel.hypercall_page - kernel.virt_base
+    if kernel.hypercall_page and (page % PAGE or not 0 <= page < places.module * PAGE):
+        raise UsageError(
+            f"the image's hypercall page {kernel.hypercall_page:#x} is not in the image; relink it"
+        )
 
 
 def _behind(
