@@ -1,6 +1,10 @@
-"""Linux's own drivers on our disks: every transport and ring, file systems, and a kill."""
+"""Linux's own drivers on our disks: every transport and ring, file systems, and a kill.
+
+RING1_KILLS=20 kills so often for each kind of image.
+"""
 
 import hashlib
+import os
 import random
 import re
 import subprocess
@@ -151,8 +155,11 @@ def block(number: int) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(int(os.environ.get("RING1_KILLS", "1"))))
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
-def test_what_linux_has_flushed_survives_a_kill(kind: str, cloud: Boot, tmp_path: Path) -> None:
+def test_what_linux_has_flushed_survives_a_kill(
+    kind: str, seed: int, cloud: Boot, tmp_path: Path
+) -> None:
     disk, script = tmp_path / "disk", tmp_path / "script.cpio"
     if kind == "raw":
         disk.write_bytes(bytes(4 * MIB))
@@ -168,7 +175,7 @@ def test_what_linux_has_flushed_survives_a_kill(kind: str, cloud: Boot, tmp_path
         assert run.stdout is not None
         while b"FLUSHED 3" not in (line := run.stdout.readline()):
             assert line, "the guest has ended"
-        time.sleep(random.Random(kind).uniform(0.2, 2))
+        time.sleep(random.Random(f"{kind}{seed}").uniform(0, 2))
         run.kill()
         said = line + run.stdout.read()
     flushed = int(re.findall(rb"FLUSHED (\d+)\r?\n", said)[-1])
