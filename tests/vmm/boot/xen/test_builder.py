@@ -62,8 +62,10 @@ class Loaded:
 
 
 def notes(forge: Any, **more: int) -> list[bytes]:
-    names = {"virt_base": VIRT_BASE, "entry": ENTRY, "hypercall_page": HYPERCALL_PAGE,
-             "paddr_offset": PADDR_OFFSET, "init_p2m": INIT_P2M, "by_pfn": MOD_START_PFN}  # fmt: skip
+    names = {
+        "virt_base": VIRT_BASE, "entry": ENTRY, "hypercall_page": HYPERCALL_PAGE,
+        "paddr_offset": PADDR_OFFSET, "init_p2m": INIT_P2M, "by_pfn": MOD_START_PFN,
+    }  # fmt: skip
     values = {"virt_base": BASE, "entry": BASE + 0x100123, **more}
     made: list[bytes] = [forge.note(names[n], struct.pack("<Q", v)) for n, v in values.items()]
     return made
