@@ -74,7 +74,7 @@ static bool popf(struct engine *e, const struct insn *i)
 static bool port_allowed(struct engine *e, uint32_t port, uint32_t size)
 {
     if (is_xen(e))
-        return xen_port_allowed(e);
+        return xen_port_allowed(e, port, size);
     if (in_real_mode(e) || (!in_v8086(e) && e->cpl <= e->iopl))
         return true;
     struct core_segment tr = guest_segment(e, TR);

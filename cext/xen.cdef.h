@@ -48,6 +48,7 @@ uint64_t xen_assists(struct engine *engine);
 uint64_t xen_vcpu_info(struct engine *engine, uint32_t vcpu);  /* machine address */
 int xen_set_vcpu_info(struct engine *engine, uint32_t vcpu, uint64_t mfn, uint64_t offset);    /* 0 or a negative errno */
 void xen_set_iopl(struct engine *engine, uint32_t vcpu, uint32_t iopl);
+void xen_set_io_bitmap(struct engine *engine, uint32_t vcpu, uint64_t linear, uint64_t ports);
 int xen_set_callback(struct engine *engine, uint32_t vcpu, uint32_t type, uint64_t address, int masks);
 uint64_t xen_m2p_of(struct engine *engine, uint64_t mfn);
 void xen_set_m2p(struct engine *engine, uint64_t mfn, uint64_t pfn);

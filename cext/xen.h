@@ -69,7 +69,7 @@ struct xen_vcpu {
     uint64_t ldt_base, ldt_entries;
     uint64_t cr4;
     uint32_t iopl;                 /* 0 to 3 */
-    uint64_t io_bitmap;            /* not in use: a domU owns no port */
+    uint64_t io_bitmap, io_ports;  /* the linear address of a bit for each port, set: refused; how many */
     struct xen_call call;          /* under way, in software */
     uint64_t progress;             /* of a long operation that was cut short: it goes on at the same SYSCALL */
 };
@@ -172,7 +172,7 @@ void xen_show_flat(struct engine *e);
 /* xen_emulate.c */
 bool xen_privileged(struct engine *e, const struct insn *i, bool *known);
 bool xen_sensitive(struct engine *e, const struct insn *i, bool *known);
-bool xen_port_allowed(struct engine *e);
+bool xen_port_allowed(struct engine *e, uint32_t port, uint32_t size);
 bool xen_has_port_breakpoint(struct engine *e, uint64_t dr7);
 void xen_task_switched(struct engine *e, bool set);
 

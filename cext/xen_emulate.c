@@ -21,8 +21,36 @@ static bool has_iopl(struct engine *e)
     return v->iopl >= (!v->kernel ? 3u : architectural ? 0u : 1u);
 }
 
+/* Of the kernel's memory, whoever runs. */
+static bool peek_kernel(const struct engine *e, uint64_t linear, uint8_t *byte)
+{
+    uint64_t at, entry;
+    if (!xen_find_l1e((struct engine *)e, linear, &at))
+        return false;
+    memcpy(&entry, e->ram + at, 8);
+    at = (entry & ADDRESS_MASK) | (linear & 0xfff);
+    if (!(entry & 1) || at >= e->ram_size)
+        return false;
+    *byte = e->ram[at];
+    return true;
+}
+
+/* PHYSDEVOP_set_iobitmap: a bit that is clear lets in (xen/arch/x86/pv/emul-priv-op.c, guest_io_okay). */
+static bool bitmap_allows(const struct engine *e, uint32_t port, uint32_t size)
+{
+    const struct xen_vcpu *v = xen_current(e);
+    uint8_t byte;
+    for (uint32_t n = port; n < port + size; n++)
+        if (n >= v->io_ports || !peek_kernel(e, v->io_bitmap + n / 8, &byte) || byte >> n % 8 & 1)
+            return false;
+    return true;
+}
+
 /* A domU owns no port: one that it may touch reads all ones. */
-bool xen_port_allowed(struct engine *e) { return has_iopl(e) || general_protection(e); }
+bool xen_port_allowed(struct engine *e, uint32_t port, uint32_t size)
+{
+    return has_iopl(e) || bitmap_allows(e, port, size) || general_protection(e);
+}
 
 /* ---- control and debug registers ---- */
 

@@ -8,6 +8,12 @@ struct xen_call *xen_call_of(struct engine *e, uint32_t vcpu) { return &xen_of(e
 uint64_t xen_assists(struct engine *e) { return xen_of(e)->assists; }
 uint64_t xen_vcpu_info(struct engine *e, uint32_t vcpu) { return xen_of(e)->vcpu[vcpu].info; }
 void xen_set_iopl(struct engine *e, uint32_t vcpu, uint32_t iopl) { xen_of(e)->vcpu[vcpu].iopl = iopl; }
+void xen_set_io_bitmap(struct engine *e, uint32_t vcpu, uint64_t linear, uint64_t ports)
+{
+    xen_of(e)->vcpu[vcpu].io_bitmap = linear;
+    xen_of(e)->vcpu[vcpu].io_ports = ports;
+}
+
 int xen_is_owned(struct engine *e, uint64_t mfn) { return is_owned(xen_of(e), mfn); }
 int xen_is_up(struct engine *e, uint32_t vcpu) { return xen_of(e)->vcpu[vcpu].up; }
 

@@ -102,6 +102,10 @@ class XenEngine:
         """PHYSDEVOP_set_iopl."""
         lib.xen_set_iopl(self._native, vcpu, iopl)
 
+    def set_io_bitmap(self, vcpu: int, linear: int, ports: int) -> None:
+        """PHYSDEVOP_set_iobitmap: where a bit for each of so many ports is."""
+        lib.xen_set_io_bitmap(self._native, vcpu, linear, ports)
+
     def set_callback(self, vcpu: int, kind: int, address: int, *, masks: bool) -> int:
         """Register a callback, as callback_op does."""
         return int(lib.xen_set_callback(self._native, vcpu, kind, address, masks))

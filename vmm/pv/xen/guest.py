@@ -48,7 +48,7 @@ class GuestCpu:
 
     def read(self, linear: int, size: int) -> bytes:
         """Return guest memory. Raises BadPointerError."""
-        if not _is_guests(linear, size):
+        if not is_guests(linear, size):
             raise BadPointerError
         data = self.pcpu.read(self.vmcs, linear, size)
         if isinstance(data, Fault):
@@ -57,7 +57,7 @@ class GuestCpu:
 
     def write(self, linear: int, data: bytes) -> None:
         """Write guest memory. Raises BadPointerError."""
-        fault = not _is_guests(linear, len(data)) or self.pcpu.write(self.vmcs, linear, data)
+        fault = not is_guests(linear, len(data)) or self.pcpu.write(self.vmcs, linear, data)
         if fault:
             raise BadPointerError
 
@@ -67,13 +67,13 @@ class GuestCpu:
 
     def machine_address(self, linear: int) -> int | None:
         """Return where the guest's memory lies, None where nothing is mapped."""
-        if not _is_guests(linear, 1):
+        if not is_guests(linear, 1):
             return None
         found = self.pcpu.translate(self.vmcs, linear)
         return None if isinstance(found, Fault) else found
 
 
-def _is_guests(linear: int, size: int) -> bool:
+def is_guests(linear: int, size: int) -> bool:
     """Xen's access_ok: outside the hypervisor's hole, and no more than a guest would copy."""
     end = linear + size
     return end <= 1 << 64 and size <= 256 * PAGE and (end <= HOLE_START or linear >= HOLE_END)

@@ -1,13 +1,16 @@
 """Hypercalls of a few lines: console_io, physdev_op, and what a domU is refused."""
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 from hwmodel.cpu.xen import XenEngine
 from vmm.pv.xen.abi import Errno
-from vmm.pv.xen.guest import Caller
+from vmm.pv.xen.guest import Caller, is_guests
 
 _SET_IOPL, _SET_IOBITMAP = 6, 7
+_BITMAP: Final = Struct("<QI4x")
+_PORTS: Final = 1 << 16
 
 
 class ConsoleIo:
@@ -44,7 +47,10 @@ class PhysdevOp:
             self._engine.set_iopl(cpu.index, iopl)
             return 0
         if command == _SET_IOBITMAP:
-            cpu.read(at, 12)  # no port is a domU's, whatever its bitmap says
+            linear, ports = cpu.unpack(_BITMAP, at)
+            if ports > _PORTS or (ports and not is_guests(linear, (ports + 7) // 8)):
+                return -Errno.INVAL
+            self._engine.set_io_bitmap(cpu.index, linear, ports)
             return 0
         return -Errno.NOSYS if command > 31 else -Errno.PERM
 
