@@ -150,6 +150,7 @@ static void scan(struct engine *e, struct block *b)
         if (!(b->flags & BLOCK_SENSITIVE) && is_sensitive(e, e->scan)) {
             b->flags |= BLOCK_SENSITIVE | (is_replaced(e->scan->id) ? BLOCK_REPLACED : 0);
             b->sensitive = (uint16_t)(e->scan->address - b->real_pc);
+            b->quick = wide ? quick_kind(e->scan->bytes, e->scan->size) : 0;
         }
         add_instruction(e, b, e->scan->size);
     }

@@ -17,6 +17,7 @@ struct block {
     uint32_t work;                 /* what `counted` instructions cost, as the start of a stretch; 1/64 cycle */
     uint16_t rate;                 /* a trailing REP: units an iteration, for each but the first */
     uint8_t address_size;          /* of the last instruction, bytes */
+    uint8_t quick;                 /* what stands at `sensitive`, if it needs no decoding (hooked.c) */
     uint8_t carried_done;          /* the same where it goes on with a stretch of so many instructions: 0 not yet known, */
     uint32_t carried_code, carried_at, carried_work;   /* of that code (a hash): index of the units; of all instructions */
     uint32_t code;                 /* index into engine->codes: its bytes, when it is priced */

@@ -30,7 +30,7 @@ static void set_sp(struct engine *e, uint64_t sp)
 
 static bool v8086_traps(struct engine *e) { return in_v8086(e) && e->iopl < 3; }
 
-static bool pushf(struct engine *e, const struct insn *i)
+bool op_pushf(struct engine *e, const struct insn *i)
 {
     int width = flags_width(e, i);
     if (v8086_traps(e))
@@ -258,7 +258,7 @@ bool do_sensitive(struct engine *e, const struct insn *i)
     if (is_xen(e) && (carried_out = xen_sensitive(e, i, &known), known))
         return carried_out;
     switch (i->id) {
-    case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return pushf(e, i);
+    case X86_INS_PUSHF: case X86_INS_PUSHFD: case X86_INS_PUSHFQ: return op_pushf(e, i);
     case X86_INS_POPF: case X86_INS_POPFD: case X86_INS_POPFQ: return popf(e, i);
     case X86_INS_IRET: case X86_INS_IRETD: case X86_INS_IRETQ: return iret(e, i);
     case X86_INS_CPUID: return instruction_exit(e, i, EXIT_CPUID, 0);

@@ -181,6 +181,7 @@ void block_again(struct block *b);
 void inline_hook(struct engine *e, const struct block *b, uint8_t *back);      /* inline.c */
 void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data);
 void on_sensitive(uc_engine *uc, uint64_t pc, uint32_t size, void *data);      /* hooked.c */
+uint8_t quick_kind(const uint8_t *bytes, size_t size);
 void on_translated(uc_engine *uc, uc_tb *block, uc_tb *previous, void *data);
 bool is_repeated_string(const cs_insn *i);
 void leave_block(struct engine *e, int trap) __attribute__((noreturn));
@@ -321,6 +322,7 @@ bool virtualize_apic_access(struct engine *e, const struct insn *i);       /* wh
 uint64_t guest_tsc(struct engine *e);
 bool op_rdtsc(struct engine *e, const struct insn *i);
 bool op_pause(struct engine *e, const struct insn *i);
+bool op_pushf(struct engine *e, const struct insn *i);
 bool op_random(struct engine *e, const struct insn *i);
 
 /* vmxinsn.c: *known = false when the instruction is none of its own */
