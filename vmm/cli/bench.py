@@ -42,7 +42,7 @@ SECTIONS: dict[str, Section] = {
     "xen": lambda runs, _percent: xen.measure(runs),
     "repeat": lambda _runs, _percent: repeat.measure(),
 }
-PEERS = ("qemu", "unicorn")
+PEERS = ("qemu", "qemu q35", "unicorn")
 
 
 class _Parser(argparse.ArgumentParser):
