@@ -87,7 +87,10 @@ def test_timing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_boot_under_xen_is_held_against_the_same_under_vtx() -> None:
-    seen = {"pv before": 2.0, "pv boot": 1.3, "vtx before": 0.5, "vtx boot": 1.0, "pv read": 49.0}
+    seen = {
+        "pv before": 2.0, "pv boot": 1.2, "vtx before": 0.5, "vtx boot": 1.0, "pv read": 49.0,
+        "ratio": 1.3,  # the median of the rounds' ratios
+    }  # fmt: skip
     walk, boot, same = xen.boots(seen)
     assert [bound.met for bound in (*walk.bounds, *boot.bounds)] == [True, False]
     assert boot.bounds[0].value == pytest.approx(1.3)
