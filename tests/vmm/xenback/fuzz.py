@@ -15,27 +15,32 @@ from tests.vmm.xenback import test_blkback, test_netback
 from tests.vmm.xenback.front import FRAMES, FREE, PAGE, World
 
 OFTEN_BAD = (0, 1, 7, 8, 11, 12, 255, 256, 257, 4095, 4096, 0xFFFF, 1 << 31, (1 << 32) - 1)
-FIRST_REFERENCE, FRAMES_GRANTED = 30, 20
-"""Grants from there on are of the frames behind those that the fronts use themselves."""
+FIRST_REFERENCE, FRAMES_GRANTED = 60, 20
+"""Grants from there on are of every second frame behind those that the fronts use themselves."""
+SECRET = b"nobody's"
+"""What the frames between them are full of."""
 
 
 class Grants:
     """Grants at random, and the frames that a back end may have written."""
 
     def __init__(self, dice: random.Random, world: World, first: int) -> None:
-        self.dice, self.world, self.first = dice, world, first
+        self.dice, self.world = dice, world
+        self.frames = range(first, FRAMES, 2)
         self.may_change: set[int] = set()
+        for mfn in range(first + 1, FRAMES, 2):
+            world.shared.store(mfn * PAGE, SECRET * (PAGE // len(SECRET)))
 
     def shuffle(self) -> None:
         """Give, take back, and spoil grants; what is no longer granted may have been kept."""
         dice = self.dice
         for _ in range(4):
-            mfn = dice.choice((*range(self.first, FRAMES), 0, 2, 10**6, (1 << 32) - 1))
+            mfn = dice.choice((*self.frames, *self.frames, FRAMES - 1, 0, 2, 10**6, (1 << 32) - 1))
             flags = dice.choice((*(1,) * 12, 5, 0, 2, 3, dice.getrandbits(16)))
             domain = dice.choice((*(0,) * 12, 1, 0x7FF0, dice.getrandbits(16)))
             number = FIRST_REFERENCE + dice.randrange(FRAMES_GRANTED)
             self.world.grant(number, mfn & 0xFFFF_FFFF, flags, domain)
-            if flags & 7 == 1 and not domain:
+            if flags & 7 == 1 and not domain and mfn in self.frames:
                 self.may_change.add(mfn)
 
     def reference(self) -> int:
@@ -100,7 +105,7 @@ def block_requests(seed: int, count: int) -> int:
         front.connect(feature_persistent=dice.randrange(2))
         world = front.world
         grants = Grants(dice, world, FREE + 4)
-        for mfn in range(FREE + 4, FRAMES):  # lists of segments, as garbled as the rest
+        for mfn in grants.frames:  # lists of segments, as garbled as the rest
             listed = [dice.choice((grants.reference(), dice.getrandbits(32))) for _ in range(512)]
             data = b"".join(struct.pack("<IBBH", n, n % 9, n % 11, 0) for n in listed)
             world.shared.store(mfn * PAGE, data)
@@ -121,6 +126,7 @@ def block_requests(seed: int, count: int) -> int:
             front.backend.fire()
             _unchanged(world, before, grants.may_change, set(range(FREE, FREE + 4)))
             assert writes or front.file.read_bytes() == disk or front.backend.next_event()
+            assert SECRET not in front.file.read_bytes()
             assert len(front.file.read_bytes()) == 512 * test_blkback.SECTORS
             answered += world.shared.read(FREE * PAGE + 8, 4) > 0
             if not front.backend.port or dice.randrange(50) == 0:
@@ -151,11 +157,11 @@ def _slots(dice: random.Random, grants: Grants) -> list[bytes]:
 
 def net_slots(seed: int, count: int) -> int:
     """Make `count` sequences of frames sent and pages given; return how many frames went out."""
-    dice = random.Random(seed)
+    dice, seen = random.Random(seed), 0
     front = test_netback.Front().connect()
     world, page = front.world, FREE * PAGE
     grants = Grants(dice, world, FREE + 2)
-    for mfn in range(FREE + 2, FRAMES):  # some of them frames with an IPv4 header
+    for mfn in grants.frames:  # some of them frames with an IPv4 header
         ip = bytes((0x40 | dice.randrange(16),)) + dice.randbytes(8) + dice.choice((b"\6", b"\21"))
         world.shared.store(mfn * PAGE, bytes(12) + b"\x08\x00" + ip + dice.randbytes(4000))
     for _ in range(count):
@@ -177,6 +183,8 @@ def net_slots(seed: int, count: int) -> int:
         world.clock.now += 1_000_000
         front.backend.fire()
         _unchanged(world, before, grants.may_change, {FREE, FREE + 1})
+        assert not any(SECRET in frame for frame in front.cable.sent[seen:])
+        seen = len(front.cable.sent)
         if not front.backend.port or dice.randrange(50) == 0:
             _states(dice, front)
     front.world.says(front.backend.front, state=6)

@@ -2,7 +2,7 @@
 
 import struct
 
-from tests.vmm.pv.xen.calls import CallGuest
+from tests.vmm.pv.xen.calls import PvGuest
 
 PAGE, FRAME = 4096, (1 << 52) - 4096
 PRESENT, WRITABLE = 1, 2
@@ -10,11 +10,11 @@ PINNED, SHARED = 2, 4
 HOLE = range(256, 272)
 
 
-def _entries(guest: CallGuest, mfn: int) -> tuple[int, ...]:
+def _entries(guest: PvGuest, mfn: int) -> tuple[int, ...]:
     return struct.unpack("<512Q", guest.vm.memory.ram.view[mfn * PAGE : (mfn + 1) * PAGE])
 
 
-def audit(guest: CallGuest) -> list[str]:
+def audit(guest: PvGuest) -> list[str]:
     """Return what is wrong: tables that are writable, frames that are nobody's, forged slots."""
     frames, found = guest.domain.engine.frames, []
     seen: dict[int, int] = {}

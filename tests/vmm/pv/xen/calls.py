@@ -10,7 +10,9 @@ from typing import Any, Final, Self
 
 import keystone
 
+from hwmodel.cpu.xen import XenEngine
 from vmm import VM, Result
+from vmm.pv.xen.domain import XenPv
 
 BASE: Final = 0xFFFF_FFFF_8000_0000
 CODE, LIST, DATA, END = 0x10_0000, 0x20_0000, 0x60_0000, 0x80_0000
@@ -97,7 +99,14 @@ class ListGuest:
         return [struct.unpack_from("<q", data, 64 * n + 56)[0] for n in range(len(calls))], result
 
 
-class CallGuest(ListGuest):
+class PvGuest(ListGuest):
+    """A VM whose guest is a PV domain."""
+
+    domain: XenPv
+    engine: XenEngine
+
+
+class CallGuest(PvGuest):
     """The PV guest."""
 
     def __init__(self, count: int, **options: Any) -> None:
