@@ -25,6 +25,7 @@ static void set(struct engine *e, uint64_t table, uint64_t index, uint64_t mfn, 
 {
     uint64_t entry = mfn << 12 | flags;
     memcpy(e->ram + (table << 12) + index * 8, &entry, 8);
+    host_wrote(e, (table << 12) + index * 8, 8);
 }
 
 /* A part of the hole: `count` pages from `first`, mapped by L1 tables at *next; an L2 and an L3 table follow. */

@@ -53,8 +53,11 @@ uint64_t xen_m2p_of(struct engine *e, uint64_t mfn)
 
 void xen_set_m2p(struct engine *e, uint64_t mfn, uint64_t pfn)
 {
-    if (mfn < xen_of(e)->machine_frames)
-        memcpy(e->ram + (xen_of(e)->m2p << 12) + mfn * 8, &pfn, 8);
+    uint64_t at = (xen_of(e)->m2p << 12) + mfn * 8;
+    if (mfn >= xen_of(e)->machine_frames)
+        return;
+    memcpy(e->ram + at, &pfn, 8);
+    host_wrote(e, at, 8);
 }
 
 int xen_frame(struct engine *e, uint64_t mfn, uint64_t fields[4])

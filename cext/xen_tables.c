@@ -27,8 +27,9 @@ static uint64_t window_of(const struct engine *e) { return XEN_TABLES_START + (e
 static void show(struct engine *e, unsigned page, uint64_t mfn)
 {
     uint64_t number = (e->vcpu->xen - 1) * XEN_TABLE_PAGES + page;
-    uint64_t entry = mfn == ~0ull ? 0 : mfn << 12 | 1;
-    memcpy(e->ram + (xen_of(e)->windows << 12) + number * 8, &entry, 8);
+    uint64_t entry = mfn == ~0ull ? 0 : mfn << 12 | 1, at = (xen_of(e)->windows << 12) + number * 8;
+    memcpy(e->ram + at, &entry, 8);
+    host_wrote(e, at, 8);
     xen_flush_page(e, window_of(e) + page * 4096ull);
 }
 
