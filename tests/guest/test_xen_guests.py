@@ -8,6 +8,7 @@ import pytest
 
 from vmm import VM
 
+PAGE = 4096
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "guest_kernel/tests/xen").glob("*.c"))
 CPUS = {"poll": 4}
@@ -15,6 +16,14 @@ CPUS = {"poll": 4}
 
 def test_there_are_enough() -> None:
     assert len(NAMES) >= 20
+
+
+def pages_that_a_snapshot_lacks(vm: VM) -> list[int]:
+    """Whoever writes to machine memory has to say so: a snapshot looks at what was said."""
+    pages, ram = vm.snapshot().pages, vm.memory.ram.view
+    empty = bytes(PAGE)
+    frames = range(vm.memory.size // PAGE)
+    return [n for n in frames if pages.get(n, empty) != ram[n * PAGE : (n + 1) * PAGE]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,6 +36,7 @@ def test_passes(name: str, images: Path) -> None:
         result = vm.run()
         assert vm.domain is not None
         assert vm.domain.engine.audit()[0] == 0
+        assert not pages_that_a_snapshot_lacks(vm)
     text = said.decode()
     assert text.startswith("TEST: ")
     assert "PASS: " in text
