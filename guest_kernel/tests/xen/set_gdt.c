@@ -15,4 +15,6 @@ void test_main(void)
     equal(map(scratch[0], frame << 12 | 0x67), BUSY, "and may not be mapped writable");
     equal(CALL2(SET_GDT, 0, 0), 0, "no table is taken");
     equal(map(scratch[0], frame << 12 | 0x67), 0, "then the page is free again");
+    equal(map(scratch[0], frame << 12 | 0x65), 0, "read-only again");
+    equal(CALL2(SET_GDT, &frame, 512), 0, "it is taken again, and stays to the end");
 }
