@@ -259,7 +259,11 @@ def referee_lines(vm: "VM") -> list[str]:
     dialect: Any = None if vm.domain else vm.dialects["xen"]
     book = vm.domain.engine if vm.domain else dialect.book
     first, *others = summary(book.breaches(), book.breach_count()) or [""]
-    return [f"ring1: {first}", *(f"  {line}" for line in others)] if first else []
+    lines = [f"ring1: {first}", *(f"  {line}" for line in others)] if first else []
+    if unknown := vm.domain.unknown if vm.domain else {}:
+        calls = ", ".join(f"{number} ({count} x)" for number, count in sorted(unknown.items()))
+        lines.append(f"ring1: hypercalls that there are not, answered with ENOSYS: {calls}")
+    return lines
 
 
 def call_chain(vm: "VM") -> list[str]:

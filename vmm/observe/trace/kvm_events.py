@@ -20,6 +20,7 @@ from vmm.observe.trace.symbols import (
     SHORTHANDS,
     symbolic,
 )
+from vmm.pv.xen.abi import Call
 
 _NAMES: Final = {int(reason): reason.name for reason in (*R, *Operation)}
 _LOW: Final = 0xFFFF_FFFF
@@ -44,6 +45,21 @@ class _Port(NamedTuple):
     times: int
 
 
+def _call_text(leave: Leave, *, pv: bool) -> str:
+    """Return number and arguments; of a Xen PV guest by its ABI, as far as they are recorded.
+
+    Its number is what left: of a multicall the entry, whose arguments are in memory.
+    """
+    if not pv:
+        text = f"nr 0x{leave.rax:x} a0 0x{leave.rbx:x} a1 0x{leave.rcx:x} "
+        return text + f"a2 0x{leave.rdx:x} a3 0x{leave.rsi:x}"
+    names = {int(call): call.name.lower() for call in Call}
+    number = leave.qualification
+    text = f"nr 0x{number:x} {names.get(number, 'unknown')}"
+    single = number == leave.rax & _LOW
+    return text + (f" a1 0x{leave.rsi:x} a2 0x{leave.rdx:x}" if single else " in a multicall")
+
+
 class KvmEvents:
     """Tells a trace, event by event."""
 
@@ -55,6 +71,7 @@ class KvmEvents:
         self._icr2: Final[dict[int, int]] = {}
         self._port: _Port | None = None
         self._clock: Final = trace.header.frequency
+        self._pv: Final = trace.header.technique == "pv"
 
     def __iter__(self) -> Iterator[KvmEvent]:
         for record in self._trace:
@@ -122,9 +139,7 @@ class KvmEvents:
         if _is_emulated(leave):
             yield _at(leave, "kvm_emulate_insn", _instruction(leave))
         if reason == R.VMCALL:
-            text = f"nr 0x{leave.rax:x} a0 0x{leave.rbx:x} a1 0x{leave.rcx:x} "
-            text += f"a2 0x{leave.rdx:x} a3 0x{leave.rsi:x}"
-            yield _at(leave, "kvm_hypercall", text)
+            yield _at(leave, "kvm_hypercall", _call_text(leave, pv=self._pv))
         if reason == R.CR_ACCESS and leave.qualification >> 4 & 3 == 0:
             number, value = leave.qualification & 15, leave.operand
             yield _at(leave, "kvm_cr", f"cr_write {number:x} = 0x{value:x}")
