@@ -89,11 +89,11 @@ class Boot:
             "max_instructions": MOST_INSTRUCTIONS,
             "dialects": ["kvm"],
             "wait_idle": lambda *_: False,  # idle time jumps
+            "initrds": self.initrd,
             **options,
         }
         return VM(
-            self.kernel.image, initrds=self.initrd, serial_output=console.write,
-            poll_input=console.poll, **given,
+            self.kernel.image, serial_output=console.write, poll_input=console.poll, **given
         )  # fmt: skip
 
     def say(self, *lines: str, **options: Any) -> tuple[str, Result]:

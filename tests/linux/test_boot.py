@@ -46,6 +46,16 @@ def test_a_boot_is_the_same_twice(cloud: Boot) -> None:
     assert to_the_prompt(cloud) == to_the_prompt(cloud)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{"cpus": 4}, {"timing": "cycle"}, {"timing": "cycle", "cpus": 4}]
+)
+def test_it_is_the_same_twice_with_every_cycle_and_processor(
+    cloud: Boot, options: dict[str, Any]
+) -> None:
+    assert to_the_prompt(cloud, **options) == to_the_prompt(cloud, **options)
+
+
 def test_apic_virtualization_spares_exits_and_nothing_else(cloud: Boot) -> None:
     dialects = ["kvm", "-pv_eoi"]  # with it the instructions are others: ends without a register
     *plain, text = to_the_prompt(cloud, dialects=dialects)

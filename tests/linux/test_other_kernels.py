@@ -1,7 +1,10 @@
-"""Other real images from Debian's packages: a hypervisor by multiboot, a real-time Linux."""
+"""Other real images from Debian's packages: a hypervisor by multiboot, a real-time Linux, GRUB."""
 
 import gzip
 import re
+import secrets
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,31 @@ def test_the_real_time_kernel_answers_a_nonce(tmp_path: Path) -> None:
     kernel = or_skip(lambda: fetch_metapackage("linux-image-rt-amd64"))
     text = answers_a_nonce(Boot(kernel, initrd_for(kernel, tmp_path)))
     assert "PREEMPT_RT" in text
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+def test_grub_reads_a_file_system(tmp_path: Path) -> None:
+    """GRUB 2 as Xen's boot loader for PV guests: to its prompt, and to a file on an ext2 disk."""
+    mke2fs = shutil.which("mke2fs", path="/sbin:/usr/sbin:/bin:/usr/bin")
+    if mke2fs is None:
+        pytest.skip("mke2fs is not installed")
+    grub = or_skip(lambda: fetch("grub-xen-host")) / "usr/lib/grub-xen/grub-x86_64-xen.bin"
+    files, disk, nonce = tmp_path / "files", tmp_path / "disk", secrets.token_hex(16)
+    (files / "deep").mkdir(parents=True)
+    (files / "deep" / "n").write_text(nonce)
+    subprocess.run([mke2fs, "-q", "-t", "ext2", "-d", files, disk, "4M"], check=True)
+    console = Console([
+        (b"grub> ", b"ls\n"),
+        (b"grub> ", b"cat (xen/xvda)/deep/n\n"),
+        (b"grub> ", b"halt\n"),
+    ])  # fmt: skip
+    with VM(
+        grub, technique="pv", memory="64M", disks=f"{disk},readonly", serial_output=console.write,
+        poll_input=console.poll, wait_idle=lambda *_: False, max_instructions=10_000_000_000,
+    ) as vm:  # fmt: skip
+        result = vm.run()
+    assert result.reason == "poweroff", console.text[-3000:]
+    assert re.search(r"GNU GRUB  version 2\.\d+", console.text)
+    assert "(memdisk) (proc) (xen/xvda)" in console.text
+    assert nonce in console.text
