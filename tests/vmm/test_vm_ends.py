@@ -1,7 +1,6 @@
 """How a run ends: statuses, reasons, messages, limits, resets."""
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from tests.images import EXIT, OFF, START, elf64, real16
 from vmm import VM, Result, UsageError
 
+MANY = 20_000_000_000  # instructions: minutes
 SPIN = "again: inc rbx; jmp again"
 KEYBOARD_RESET = "mov al, 0xfe; out 0x64, al; cli; hlt"
 CHIPSET_RESET = "mov dx, 0xcf9; mov al, 6; out dx, al; cli; hlt"
@@ -162,15 +162,13 @@ def test_a_limit_ends_an_idle_guest() -> None:
     "text", [SPIN, "again: cpuid; jmp again", "again: pushfq; popfq; jmp again"]
 )
 def test_interrupted_from_a_thread(reason: str, text: str) -> None:
-    with VM(elf64("mov rsp, 0x300000;" + text), memory="4M") as vm:
+    with VM(elf64("mov rsp, 0x300000;" + text), memory="4M", max_instructions=MANY) as vm:
         timer = threading.Timer(0.1, vm.interrupt, [reason])
         timer.start()
-        began = time.monotonic()
         result = vm.run()
         timer.join()
     assert result.reason == reason
     assert result.status == {"interrupted": 130, "timeout": 68}[reason]
-    assert time.monotonic() - began < 5
     assert result.instructions > 1000
 
 
