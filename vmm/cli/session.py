@@ -18,13 +18,13 @@ from vmm.cli.sink import SerialSink, StatsFile
 from vmm.config import Config, Stats
 from vmm.errors import UsageError
 from vmm.observe.screen import capture
-from vmm.observe.stats import RunResult, Statistics
 from vmm.outcome import Result, StopReason, exit_status
 
 if TYPE_CHECKING:
     from vmm import VM
     from vmm.debug.recording import Record, Recorder
     from vmm.host.stream import Stream
+    from vmm.observe.stats import RunResult
     from vmm.observe.trace.recording import RecordFile
 
 _NOT_RECORDED = (
@@ -52,7 +52,7 @@ class Onlooker:
         del vm
         yield
 
-    def report(self, vm: "VM", result: RunResult, wall_seconds: float) -> None:
+    def report(self, vm: "VM", result: "RunResult", wall_seconds: float) -> None:
         """Say what was seen, when the guest has ended."""
 
 
@@ -215,7 +215,7 @@ def listen(config: Config) -> "Stream":
     return Stream.listening(Endpoint(*config.gdb), "--gdb")
 
 
-def serve(vm: "VM", door: "Stream") -> RunResult:
+def serve(vm: "VM", door: "Stream") -> "RunResult":
     """Run under a debugger, who may come late, or never."""
     from vmm.debug.session import Session
     from vmm.gdb.server import GdbServer
@@ -236,7 +236,7 @@ def _drop(_data: bytes) -> None:
     """Serial output while the screen has the terminal: --serial-file keeps it."""
 
 
-def _print_message(result: RunResult, vm: "VM", *, quiet: bool) -> None:
+def _print_message(result: "RunResult", vm: "VM", *, quiet: bool) -> None:
     """Say why the guest ended, unless it ended well or its reader has gone."""
     if result.message and not quiet:
         print(f"ring1: {result.message}", file=sys.stderr)
@@ -275,8 +275,10 @@ def call_chain(vm: "VM") -> list[str]:
 
 
 def _write_statistics(
-    config: Config, result: RunResult, wall_seconds: float, report: StatsFile | None
+    config: Config, result: "RunResult", wall_seconds: float, report: StatsFile | None
 ) -> None:
+    from vmm.observe.stats import Statistics  # behind the run
+
     statistics = Statistics.of(result, wall_seconds, digest=config.stats is not Stats.TABLE)
     match config.stats:
         case Stats.TABLE:

@@ -39,6 +39,7 @@ class PretendedVM:
     """Plans the boot for real, then plays the scenario instead of running a guest."""
 
     scenario = "quiet"
+    domain = None
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class PretendedVM:
         tape: object = None,
     ) -> None:
         assert image == config.image
+        self.config = config
         del log, tape
         plan_for(config)
         self.write, self.poll, self.wait = serial_output, poll_input, wait_idle
