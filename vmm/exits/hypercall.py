@@ -29,6 +29,9 @@ def handle_vmcall(vcpu: "Vcpu", _vmexit: Exit) -> Outcome:
     result = vcpu.dialects.hypercall(vcpu, _call(vcpu, mask))
     vcpu.regs.rax = result & mask
     vcpu.look_for_events = True
+    if vcpu.is_stopped():  # a shutdown does not come back
+        vcpu.vmcs.skip_exit()
+        return Outcome.STOP
     if not vcpu.gave_turn:
         return Outcome.SKIP
     vcpu.gave_turn = False
