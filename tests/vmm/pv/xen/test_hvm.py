@@ -203,3 +203,11 @@ def test_random_calls_end_with_a_reason(seed: int) -> None:
                 calls.append(call)
         _, result = guest.run(calls)
         assert result.reason in ("poweroff", "triple_fault", "halted", "limit")
+
+
+def test_a_shutdown_does_not_come_back() -> None:
+    guest = Guest(2)
+    reason = guest.put(0, bytes(4))
+    results, end = guest.run([(Call.SCHED_OP, 2, reason), (Call.XEN_VERSION, 0, 0)])
+    assert (end.status, end.reason) == (0, "poweroff")
+    assert results[1] == 0, "the version was not asked for"
