@@ -32,23 +32,28 @@ class Run:
     cycles: int
     digest: str
     polls: int
+    entries: int
+    """Hypercalls that were made, each multicall one; cut short, as often as it took."""
 
 
-def run(boot: Boot, *lines: str, **options: Any) -> Run:
+def run(boot: Boot, *lines: str, batches: bool = True, **options: Any) -> Run:
     """Type lines, power off; audit."""
     steps = [(PROMPT, f"{line}\n".encode()) for line in (*lines, "poweroff")]
     console = Console([*steps])
     given = {**PV, "max_instructions": MOST_INSTRUCTIONS, **options}
     with boot.vm(console, **given) as vm:
-        end = vm.run()
-        domain, digest = vm.domain, end.digest()
+        domain = vm.domain
         assert domain is not None
+        domain.engine.set_option("batches", int(batches))
+        end = vm.run()
+        digest, entries = end.digest(), domain.engine.counters()["traps"]
+        assert isinstance(entries, int)
         assert domain.engine.audit()[0] == 0
         assert (domain.engine.breaches(), domain.unknown) == ([], {})
     assert not console.steps, console.text[-2000:]
     assert (end.status, end.reason) == (0, "poweroff")
     text = without_complaint(console.text)
-    return Run(text, end.instructions, end.cycles, digest, domain.sched.polls)
+    return Run(text, end.instructions, end.cycles, digest, domain.sched.polls, entries)
 
 
 def test_many_processes_on_one_processor(generic: Boot) -> None:
@@ -103,3 +108,16 @@ def test_machine_memory_in_whatever_order_and_again_is_the_same_run(
     )
     assert one == again
     assert replace(identical, digest=one.digest) == one
+
+
+def test_lazy_mmu_mode_and_multicalls_save_hypercalls(generic: Boot) -> None:
+    """Forks of a shell that holds 8 MB, with batches and with each cut short behind an operation:
+    204,250 and 270,184 entries with Linux 6.1, whose page faults set one page-table entry each.
+    """
+    work = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); i=0; while [ $i -lt 20 ]; do ( : ); "
+    work += "i=$((i+1)); done; echo di''d ${#x}"
+    on, off = (run(generic, work, batches=batches) for batches in (True, False))
+    assert "did 8000000" in on.text
+    assert "did 8000000" in off.text
+    assert off.entries - on.entries > 20 * 1950  # pages of each child
+    assert off.entries > 1.2 * on.entries

@@ -150,6 +150,8 @@ class BlockBackend(Backend):
 
     def _carry_out(self, request: Request) -> Answer:
         image, operation = self.image, request.operation
+        if request.listed is not None and operation not in (Operation.READ, Operation.WRITE):
+            return Answer.ERROR
         if operation == Operation.FLUSH:
             return self._try(image.flush)
         if operation == Operation.DISCARD:

@@ -84,7 +84,7 @@ def _entry(dice: random.Random, grants: Grants) -> bytes:
         many = dice.choice((1, 3, 256, 257, 0xFFFF))
         pages = [grants.reference() for _ in range(8)]
         entry = struct.pack(
-            "<BBH4xQQH2x8I", 6, dice.choice((0, 1, 2, 6)), many, 7, sector, 0, *pages
+            "<BBH4xQQH2x8I", 6, dice.choice((0, 0, 1, 1, 2, 3, 5, 6)), many, 7, sector, 0, *pages
         )
     else:
         segments = b"".join(

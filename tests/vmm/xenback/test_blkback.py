@@ -120,6 +120,8 @@ def test_data_go_to_the_granted_sectors_and_no_further(tmp_path: Path) -> None:
         (struct.pack("<BBH4xQQQ", DISCARD, 0, 0, 7, 0, 8), (DISCARD, OKAY)),
         (struct.pack("<BBH4xQQH2xI", INDIRECT, READ, 257, 7, 0, 0, LIST_REF), (READ, ERROR)),
         (struct.pack("<BBH4xQQH2xI", INDIRECT, READ, 1, 7, 0, 0, 500), (READ, ERROR)),
+        (struct.pack("<BBH4xQQH2xI", INDIRECT, FLUSH, 1, 7, 0, 0, LIST_REF), (FLUSH, ERROR)),
+        (struct.pack("<BBH4xQQH2xI", INDIRECT, DISCARD, 8, 7, 0, 0, LIST_REF), (DISCARD, ERROR)),
     ],
 )  # fmt: skip
 def test_a_request_that_makes_no_sense_is_answered_so(
