@@ -56,24 +56,22 @@ def measure(runs: int) -> list[Row]:
             return []
         with disk.open("wb") as file:
             file.truncate(_DISK_MIB << 20)
-        programs = _programs(*files, disk)
-        seen = middle([_round(programs) for _ in range(min(runs, 3))])
+        programs = _programs(*files)
+        carrier = [*programs["pv"], "--disk", f"{disk},format=raw", "--net", "user"]
+        seen = middle([_round(programs) | _rates(carrier) for _ in range(min(runs, 3))])
     return [*boots(seen), *(carried(step, seen) for step in _STEPS)]
 
 
-def _programs(image: Path, initrd: Path, disk: Path) -> dict[str, list[str]]:
+def _programs(image: Path, initrd: Path) -> dict[str, list[str]]:
     ours = [
         sys.executable, "-m", "vmm", "run", str(image), "--initrd", str(initrd),
         "--memory", f"{_MEMORY}M", "--timing", "fast",
     ]  # fmt: skip
     serial = f"console=ttyS0 {_WORDS}"
     programs = {
-        "pv": [
-            *ours, "--technique", "pv", "--cmdline", f"console=hvc0 {_WORDS}",
-            "--disk", f"{disk},format=raw", "--net", "user",
-        ],
+        "pv": [*ours, "--technique", "pv", "--cmdline", f"console=hvc0 {_WORDS}"],
         "vtx": [*ours, "--cmdline", serial],
-    }  # fmt: skip
+    }
     if qemu_missing() is None:
         programs["qemu"] = [
             QEMU, "-accel", "tcg,thread=single", "-M", "microvm,acpi=off", "-m", _MEMORY,
@@ -84,25 +82,26 @@ def _programs(image: Path, initrd: Path, disk: Path) -> dict[str, list[str]]:
 
 
 def _round(programs: dict[str, list[str]]) -> dict[str, float]:
-    """Run each once; figures by program and what. The ratio is of what ran side by side."""
-    seen = {
-        f"{program} {what}": value
-        for program, words in programs.items()
-        for what, value in _figures(words, carries=program == "pv").items()
-    }
+    """Boot each once: seconds before the first line, and from there to the shell; the ratio is of
+    what ran side by side.
+    """
+    seen: dict[str, float] = {}
+    for program, words in programs.items():
+        found = [
+            *seconds_at(words, [_BANNER, _SHELL]),
+            *[float("nan")] * 2,
+        ]
+        seen |= {f"{program} before": found[0], f"{program} boot": found[1] - found[0]}
     return seen | {"ratio": seen["pv boot"] / seen["vtx boot"]}
 
 
-def _figures(words: list[str], *, carries: bool) -> dict[str, float]:
-    """Run once; seconds before the banner and from there to the shell, MiB a second by step."""
-    names = ["up", *_STEPS] if carries else []
-    marks = [_BANNER, _SHELL, *(f"MARK-{name}-".encode() for name in names)]
-    found = seconds_at(words, marks)
-    found += [float("nan")] * (len(marks) - len(found))  # it ended before
-    figures = {"before": found[0], "boot": found[1] - found[0]}
-    for step, begin, end in zip(_STEPS, found[2:], found[3:], strict=False):
-        figures[step] = _STEPS[step][1] / (end - begin)
-    return figures
+def _rates(words: list[str]) -> dict[str, float]:
+    """Run the script to its end; MiB a second by step."""
+    found = seconds_at(words, [f"MARK-{name}-".encode() for name in ("up", *_STEPS)])
+    return {
+        f"pv {step}": _STEPS[step][1] / (end - begin)
+        for step, begin, end in zip(_STEPS, found, found[1:], strict=False)
+    }
 
 
 def boots(seen: dict[str, float]) -> list[Row]:
