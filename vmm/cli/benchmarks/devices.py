@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vmm.cli.benchmarks.linux import kernel_and_initrd
-from vmm.cli.benchmarks.machines import QEMU, qemu_missing, seconds_at
+from vmm.cli.benchmarks.machines import qemu_boot, qemu_missing, seconds_at
 from vmm.cli.benchmarks.row import Bound, Row, middle
 
 _WORDS, _MEMORY = "console=ttyS0 cryptomgr.notests quiet", "256"
@@ -99,12 +99,10 @@ def _programs(image: Path, initrd: Path, disk: Path) -> dict[str, list[str]]:
         ]
     }
     if qemu_missing() is None:
-        programs["qemu"] = [
-            QEMU, "-accel", "tcg,thread=single", "-M", "q35", "-m", _MEMORY,
-            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-serial", "stdio", "-kernel", str(image), "-initrd", str(initrd), "-append", _WORDS,
-            "-drive", f"file={disk},format=raw,if=virtio", "-nic", "user,model=virtio-net-pci",
-        ]  # fmt: skip
+        programs["qemu"] = qemu_boot(
+            (image, initrd), _WORDS, _MEMORY, "q35", "-drive", f"file={disk},format=raw,if=virtio",
+            "-nic", "user,model=virtio-net-pci",
+        )  # fmt: skip
     return programs
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from vmm.cli.benchmarks.machines import QEMU, qemu_missing, seconds_at
+from vmm.cli.benchmarks.machines import qemu_boot, qemu_missing, seconds_at
 from vmm.cli.benchmarks.row import Bound, Row, middle
 
 if TYPE_CHECKING:
@@ -65,11 +65,7 @@ def _programs(image: Path, initrd: Path) -> dict[str, list[str]]:
     programs = {timing: [*ours, "--timing", timing] for timing in _LIMITS}
     if qemu_missing() is None:
         for name, machine in _MACHINES.items():
-            programs[name] = [
-                QEMU, "-accel", "tcg,thread=single", "-M", machine, "-m", _MEMORY, "-nodefaults",
-                "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-                "-kernel", str(image), "-initrd", str(initrd), "-append", _WORDS,
-            ]  # fmt: skip
+            programs[name] = qemu_boot((image, initrd), _WORDS, _MEMORY, machine)
     return programs
 
 

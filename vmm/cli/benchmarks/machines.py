@@ -28,6 +28,21 @@ _QEMU_OPTIONS = [
 ]  # fmt: skip
 
 
+def qemu_boot(
+    files: tuple[Path, Path], words: str, memory: str, machine: str, *more: str
+) -> list[str]:
+    """Return the command that boots a kernel and its initrd under QEMU's translator.
+
+    `words` go to the guest, `memory` is in MiB; the guest's serial port is on stdout.
+    """
+    kernel, initrd = files
+    return [
+        QEMU, "-accel", "tcg,thread=single", "-M", machine, "-m", memory, "-nodefaults",
+        "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+        "-kernel", str(kernel), "-initrd", str(initrd), "-append", words, *more,
+    ]  # fmt: skip
+
+
 def image(name: str) -> Path:
     """Return the path of a built guest image."""
     from importlib.resources import as_file, files

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from vmm.cli.benchmarks.devices import peer
 from vmm.cli.benchmarks.linux import kernel_and_initrd
-from vmm.cli.benchmarks.machines import QEMU, qemu_missing, seconds_at
+from vmm.cli.benchmarks.machines import qemu_boot, qemu_missing, seconds_at
 from vmm.cli.benchmarks.row import Bound, Row, middle
 
 _WORDS, _MEMORY = "cryptomgr.notests", "512"
@@ -73,11 +73,7 @@ def _programs(image: Path, initrd: Path) -> dict[str, list[str]]:
         "vtx": [*ours, "--cmdline", serial],
     }
     if qemu_missing() is None:
-        programs["qemu"] = [
-            QEMU, "-accel", "tcg,thread=single", "-M", "microvm,acpi=off", "-m", _MEMORY,
-            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-serial", "stdio", "-kernel", str(image), "-initrd", str(initrd), "-append", serial,
-        ]  # fmt: skip
+        programs["qemu"] = qemu_boot((image, initrd), serial, _MEMORY, "microvm,acpi=off")
     return programs
 
 
