@@ -267,6 +267,10 @@ class Driver:
         if vcpu.look_for_events:
             event = self.vm.board.next_event()
             turn.until = turn.ends if event is None or event > turn.ends else event
+        if self.vm.clock.now >= turn.until:  # an exit takes time too
+            self._deadline(turn)
+            return None
+        if vcpu.look_for_events:
             deliver_pending(vcpu)
         cut = min(turn.until, self._cut(goal, vcpu))
         steps = self.stops.steps + vcpu.vmcs.native.retire

@@ -4,6 +4,7 @@ import resource
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,3 +265,16 @@ def test_a_record_that_finds_no_room(tmp_path: Path, capfd: pytest.CaptureFixtur
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert recorder.failure == "file too large"
+
+
+@pytest.mark.parametrize("timing", ["fast", "cycle"])
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_a_driven_run_is_the_plain_one(images: Path, cpus: int, timing: str) -> None:
+    """An exit that takes a turn beyond its end is the turn's last, whoever looks on."""
+    options: dict[str, Any] = {"cpus": cpus, "memory": "16M", "cmdline": f"cpus={cpus}"}
+    with VM(images / "smp.elf", timing=timing, **options) as vm:
+        plain = vm.run()
+        alone = plain.instructions, plain.cycles, plain.exits, plain.digest()
+    with VM(images / "smp.elf", timing=timing, **options) as vm:
+        _, result = run_driven(vm)
+        assert (result.instructions, result.cycles, result.exits, result.digest()) == alone
