@@ -42,7 +42,7 @@ class Seen:
 
 def run() -> Report:
     """Two processors over ten changes, then a move to a machine of another rate."""
-    plan = ",".join(["2.5G", *(f"{hz}@{300 * n + 300}us" for n, hz in enumerate(_RATES))])
+    plan = ",".join(["2.5G", *(f"{hz}@{300 * n + 400}us" for n, hz in enumerate(_RATES))])
     steady, output = _observe(freq=plan, cmdline=f"cpus=2 calls={CALLS // 10}", cpus=2)
     alone, _ = _observe(freq="2.5G", cmdline=f"cpus=1 calls={CALLS}", cpus=1)
     moved = _move()
