@@ -132,21 +132,20 @@ def test_linux_lives_with_memory_that_is_swapped_out(cloud: Boot, cpus: int) -> 
 
 
 @pytest.mark.slow
-def test_on_half_as_many_processors_paravirtual_spinlocks_spin_less(cloud: Boot) -> None:
-    """Xen's credit scheduler; who waits for a lock sleeps, and steal time is what the host says."""
+def test_on_half_as_many_processors_steal_time_is_what_the_host_says(cloud: Boot) -> None:
+    """Xen's credit scheduler. How much is spun for locks cannot be told by the exits of PAUSE loops:
+    their window grows. `ring1 lab locks` measures that."""
     job = (
         "mkdir /d; s() { i=0; while [ $i -lt 20 ]; do : > /d/$1.$i; rm /d/$1.$i; "
         "i=$((i+1)); done; }; for p in 1 2 3 4; do s $p & done; wait; head -1 /proc/stat"
     )
-    exits, steal = [], []
+    steal = []
     for dialects in ("kvm", "kvm,-pv_unhalt,-steal_time"):
         text, result = cloud.say(
             job, cpus=4, pcpus=2, sched="credit", dialects=dialects.split(","), timing="cycle",
             max_instructions=None, max_cycles=60_000_000_000,
         )  # fmt: skip
         assert result.reason == "poweroff"
-        exits.append(result.exits["PAUSE_INSTRUCTION"])
         counts = re.findall(r"^cpu  ([\d ]+)", text, re.MULTILINE)
         steal.append(int(counts[-1].split()[7]))
-    assert exits[0] * 2 < exits[1]
     assert steal[0] > steal[1] == 0
