@@ -133,8 +133,7 @@ def test_linux_lives_with_memory_that_is_swapped_out(cloud: Boot, cpus: int) -> 
 
 @pytest.mark.slow
 def test_on_half_as_many_processors_steal_time_is_what_the_host_says(cloud: Boot) -> None:
-    """Xen's credit scheduler. How much is spun for locks cannot be told by the exits of PAUSE loops:
-    their window grows. `ring1 lab locks` measures that."""
+    """Xen's credit scheduler; `ring1 lab locks` measures how much is spun for locks."""
     job = (
         "mkdir /d; s() { i=0; while [ $i -lt 20 ]; do : > /d/$1.$i; rm /d/$1.$i; "
         "i=$((i+1)); done; }; for p in 1 2 3 4; do s $p & done; wait; head -1 /proc/stat"
